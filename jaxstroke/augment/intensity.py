@@ -1,0 +1,43 @@
+"""Brightness, contrast and noise, inside the head only.
+
+The head is every pixel at which some channel is not exactly 0: preparation leaves the background 0, and it stays 0.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxstroke import experiment
+
+CHANGES = ("brightness", "contrast", "noise")
+
+
+def is_on(spec: experiment.Augment) -> bool:
+    return any(getattr(spec, name) > 0 for name in CHANGES)
+
+
+def random_intensity(key: jax.Array, images: jax.Array, spec: experiment.Augment) -> jax.Array:
+    """Changes the intensities of one example (*lead, H, W, C); all its slices alike, each channel on its own.
+
+    contrast: m + (1 + c) (x - m), m the channel's mean in the head, c uniform in +-spec.contrast; then brightness:
+    x + b, b uniform in +-spec.brightness; then noise: x + normal of standard deviation spec.noise.
+    """
+    coins_key, contrast_key, brightness_key, noise_key = jax.random.split(key, 4)
+    do_contrast, do_brightness, do_noise = jax.random.bernoulli(coins_key, spec.probability, (3,))
+    channels = (1,) * (images.ndim - 1) + (images.shape[-1],)
+    head = jnp.any(images != 0, axis=-1, keepdims=True)
+    changed = images
+    if spec.contrast > 0:
+        change = jax.random.uniform(contrast_key, channels, minval=-spec.contrast, maxval=spec.contrast)
+        everywhere = tuple(range(images.ndim - 1))
+        mean = jnp.sum(images, axis=everywhere, keepdims=True) / jnp.maximum(jnp.sum(head), 1)
+        # Added as a change, so that a change not drawn adds exactly 0.
+        changed += jnp.where(do_contrast, change, 0.0) * (images - mean)
+    if spec.brightness > 0:
+        change = jax.random.uniform(brightness_key, channels, minval=-spec.brightness, maxval=spec.brightness)
+        changed += jnp.where(do_brightness, change, 0.0)
+    if spec.noise > 0:
+        change = spec.noise * jax.random.normal(noise_key, images.shape)
+        changed += jnp.where(do_noise, change, 0.0)
+    return jnp.where(head, changed, 0.0).astype(images.dtype)

@@ -1,0 +1,26 @@
+"""What a study is, before anything is read: which files it has, and whose they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One study on disk.
+
+    Attributes:
+      study: its name, unique in its data set; predictions are named after it.
+      patient: studies of one patient bear the same word, and never fall on both sides of a split.
+      images: file by modality word ("CT", "CBF", "Tmax", "CTP", "DWI", "ADC", "FLAIR", ...).
+      masks: file by target word ("lesion", or "ADC/R1" for what reader R1 drew on ADC); empty where not annotated.
+      layout: the word of the data set's layout, which knows how its files are to be read.
+    """
+
+    study: str
+    patient: str
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path]
+    layout: str

@@ -1,0 +1,54 @@
+"""The data sets that can be read: one file each, which defines `LAYOUT`.
+
+>>> find_layout("isles2018").title
+'ISLES 2018'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxstroke.data.case import Case
+from jaxstroke.data.layouts import isles2018, isles2022, two_reader
+from jaxstroke.data.layouts.layout import PHANTOM_FILE, Layout, phantom_facts
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import nearest
+
+__all__ = [
+    "LAYOUTS",
+    "PHANTOM_FILE",
+    "Layout",
+    "detect_layout",
+    "find_layout",
+    "phantom_facts",
+    "study_from_folder",
+]
+
+LAYOUTS = {file.LAYOUT.name: file.LAYOUT for file in (isles2018, isles2022, two_reader)}
+
+
+def find_layout(word: str) -> Layout:
+    if word not in LAYOUTS:
+        raise UserError(f"data.layout={word}: there is no such layout.{nearest(word, LAYOUTS)}")
+    return LAYOUTS[word]
+
+
+def detect_layout(root: Path) -> Layout:
+    """Tells in which layout the studies of a folder lie."""
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder")
+    for layout in LAYOUTS.values():
+        if layout.recognises(root):
+            return layout
+    looked_for = "; ".join(f"{layout.expects} ({layout.title})" for layout in LAYOUTS.values())
+    raise UserError(f"{root}: no known data set was found there; looked for {looked_for}")
+
+
+def study_from_folder(path: Path, layout: Layout) -> Case:
+    """Returns the study that lies in its own folder (`case_1`, `sub-strokecase0001`, `study_001`)."""
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such folder")
+    case = layout.study(path)
+    if case is None:
+        raise UserError(f"{path}: no study of {layout.title} lies there; looked for files as in {layout.expects}")
+    return case

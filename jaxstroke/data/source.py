@@ -1,0 +1,74 @@
+"""Where the studies of a run come from: the folder that was named, or the embedded phantom.
+
+A named folder that does not hold the wanted data is an error; the phantom is used only where no folder was named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from jaxstroke import console
+from jaxstroke.data.case import Case
+from jaxstroke.data.layouts import Layout, find_layout, phantom_facts
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
+
+ENVIRONMENT = "JAXSTROKE_DATA"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The studies of a data set, and whether they are phantoms."""
+
+    root: Path
+    layout: Layout
+    cases: tuple[Case, ...]
+    phantom: bool
+
+    def named(self, studies: tuple[str, ...]) -> tuple[Case, ...]:
+        """The cases of these names, in this order; a study that is gone is an error."""
+        by_name = {case.study: case for case in self.cases}
+        missing = [study for study in studies if study not in by_name]
+        if missing:
+            raise UserError(f"{self.root}: study {missing[0]} of the run is not there any more")
+        return tuple(by_name[study] for study in studies)
+
+
+def named_folder(argument: str | None) -> Path | None:
+    """The folder of `--data`, else of JAXSTROKE_DATA, else None."""
+    words = argument or os.environ.get(ENVIRONMENT)
+    return Path(words) if words else None
+
+
+def open_source(data: Data, folder: Path | None, cache: Path) -> Source:
+    """Finds the studies in `folder`, or makes the embedded phantom in `cache` where no folder is named."""
+    layout = find_layout(data.layout)
+    if folder is None:
+        folder = embedded_phantom(data, cache)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: there is no such folder; {layout.title} is looked for there. Get it from {layout.source}"
+        )
+    cases = tuple(layout.find(folder))
+    return Source(folder, layout, cases, phantom_facts(folder) is not None)
+
+
+def embedded_phantom(data: Data, cache: Path) -> Path:
+    """Returns the folder of the phantom that the experiment asks for; makes it where it is not there yet."""
+    from jaxstroke.data import phantom
+
+    folder = cache / f"phantom-{data.layout}-{data.phantom_seed}-{data.phantom_cases}"
+    if phantom_facts(folder) is None:
+        with console.bar("making the phantom", data.phantom_cases, "studies") as advance:
+            phantom.generate(
+                data.layout,
+                cases=data.phantom_cases,
+                seed=data.phantom_seed,
+                folder=folder,
+                with_ctp="CTP" in data.channels,
+                workers=min(os.cpu_count() or 1, 8),
+                progress=advance,
+            )
+    return folder

@@ -1,0 +1,253 @@
+"""Batches from a cache: endless and shuffled for training, each example once and in order for everything else.
+
+The training example of global index i is a function of the seed, i and the studies alone.  So a run resumes at any
+step by starting there, and the number of threads or worker processes changes nothing.  Only the slices that an
+example needs are read: memory does not grow with the data set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxstroke.data.cache import Cache, CachedStudy
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
+
+Batch = dict[str, np.ndarray]
+
+# Words of the random streams, so that an epoch's order and an example's draws never share numbers.
+_ORDER, _EXAMPLE = 0, 1
+_ENDLESS = 2**62
+_THREADS = 4
+# Batches that are made ahead, by all threads of a process together.
+_AHEAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """`count` consecutive slices of a study, from slice `start`."""
+
+    study: str
+    start: int
+    count: int
+
+    def __str__(self) -> str:
+        last = self.start + self.count - 1
+        return f"{self.study} slice {self.start}" if self.count == 1 else f"{self.study} slices {self.start}-{last}"
+
+
+def examples(cache: Cache, studies: Sequence[str], data: Data) -> tuple[Example, ...]:
+    """Every slice once: one by one, or for clips and volumes `data.depth` at a time, a study's last ones short."""
+    length = _slices_at_once(data)
+    return tuple(
+        Example(study.study, start, min(length, study.slices - start))
+        for study in (cache.study(name) for name in studies)
+        for start in range(0, study.slices, length)
+    )
+
+
+def examples_per_epoch(cache: Cache, studies: Sequence[str], data: Data) -> int:
+    return len(examples(cache, studies, data))
+
+
+def training_batches(
+    cache: Cache, studies: Sequence[str], data: Data, *, seed: int, start_step: int = 0
+) -> Iterator[Batch]:
+    """Yields batches for ever, from that of step `start_step` on.
+
+    Each epoch goes through the examples in an order of its own.  With `data.lesion_fraction` an example is, with that
+    probability, replaced by one drawn from all slices that hold lesion; it is cropped so that lesion is in it.
+
+    Yields:
+      images (B, [T or D,] size, size, C) float32, masks and distance with K channels, index (B,) int64, and valid:
+      (B, T) for clips, False where a study had fewer slices than a clip; (B,) otherwise.  A series is
+      images (B, T, size, size, 1) with masks (B, size, size, K).
+    """
+    source = _Training(cache, tuple(studies), data, seed, start_step * data.batch)
+    return _batches(source, data.batch, data.workers)
+
+
+def describe_examples(
+    cache: Cache, studies: Sequence[str], data: Data, *, seed: int, index: Sequence[int] | np.ndarray
+) -> list[str]:
+    """Says which slices of which studies the training examples of these global indices are: "case_7 slice 3"."""
+    source = _Training(cache, tuple(studies), data, seed, 0)
+    return [str(source.choose(int(one))[0]) for one in index]
+
+
+def ordered_batches(cache: Cache, studies: Sequence[str], data: Data) -> Iterator[Batch]:
+    """Yields every example of `examples` once, cropped in the middle; the last batch is padded with valid=False.
+
+    `index` is the example's place in `examples`, -1 for padding.
+    """
+    return _batches(_Ordered(cache, tuple(studies), data), data.batch, workers=0)
+
+
+def _slices_at_once(data: Data) -> int:
+    return data.depth if data.example in ("clip", "volume") else 1
+
+
+# --- what grain reads ------------------------------------------------------------------------------------------------
+
+
+class _Training:
+    """The endless sequence of training examples, from `first` on."""
+
+    def __init__(self, cache: Cache, studies: tuple[str, ...], data: Data, seed: int, first: int) -> None:
+        self._cache, self._data, self._seed, self._first = cache, data, seed, first
+        self._studies = {name: cache.study(name) for name in studies}
+        self._examples = examples(cache, studies, data)
+        self._lesions = _lesion_slices(list(self._studies.values()))
+        if not self._examples:
+            raise UserError("there is no study to train on")
+        if not 0 <= data.lesion_fraction <= 1:
+            raise UserError(f"data.lesion_fraction={data.lesion_fraction}: it must be from 0 to 1")
+        if data.lesion_fraction and not len(self._lesions):
+            raise UserError("data.lesion_fraction: no slice of the training studies holds lesion; set it to 0")
+
+    def __repr__(self) -> str:
+        return f"_Training({self._cache.fingerprint}, {len(self._examples)} examples, seed {self._seed})"
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __getitem__(self, position: Any) -> dict[str, Any]:
+        index = self._first + int(position)
+        example, lesion, draw = self.choose(index)
+        study, size = self._studies[example.study], self._data.size
+        if lesion is None:
+            corner = tuple(int(draw.integers(extent - size + 1)) for extent in study.shape[1:])
+        else:
+            corner = self._corner_with_lesion(draw, study, lesion)
+        return _cut(self._cache, self._data, example, (corner[0], corner[1]), index)
+
+    def choose(self, index: int) -> tuple[Example, int | None, np.random.Generator]:
+        """The slices of the example of a global index, the lesion slice it was drawn for, and its random numbers."""
+        draw = np.random.default_rng([self._seed, index, _EXAMPLE])
+        length = _slices_at_once(self._data)
+        if draw.random() < self._data.lesion_fraction:
+            name, lesion = self._lesions[draw.integers(len(self._lesions))]
+            slices = self._studies[name].slices
+            return Example(name, _window_with(draw, lesion, length, slices), min(length, slices)), lesion, draw
+        epoch, place = divmod(index, len(self._examples))
+        example = self._examples[_order(self._seed, epoch, len(self._examples))[place]]
+        if length > 1:
+            slices = self._studies[example.study].slices
+            start = int(draw.integers(max(1, slices - length + 1)))
+            example = Example(example.study, start, min(length, slices))
+        return example, None, draw
+
+    def _corner_with_lesion(self, draw: np.random.Generator, study: CachedStudy, lesion: int) -> tuple[int, int]:
+        """A random corner such that a random lesion pixel of the slice is in the crop."""
+        size = self._data.size
+        if study.shape[1:] == (size, size):
+            return 0, 0
+        pixels = np.argwhere(self._cache.slices(study.study, "masks", lesion, lesion + 1)[0].any(axis=-1))
+        row, column = (int(place) for place in pixels[draw.integers(len(pixels))])
+        return _window_with(draw, row, size, study.shape[1]), _window_with(draw, column, size, study.shape[2])
+
+
+class _Ordered:
+    """Every example once, then padding up to whole batches."""
+
+    def __init__(self, cache: Cache, studies: tuple[str, ...], data: Data) -> None:
+        self._cache, self._data = cache, data
+        self._examples = examples(cache, studies, data)
+
+    def __repr__(self) -> str:
+        return f"_Ordered({self._cache.fingerprint}, {len(self._examples)} examples)"
+
+    def __len__(self) -> int:
+        return -(-len(self._examples) // self._data.batch) * self._data.batch
+
+    def __getitem__(self, position: Any) -> dict[str, Any]:
+        index = int(position)
+        if index >= len(self._examples):
+            padding = self[0]
+            return {name: np.full_like(value, -1 if name == "index" else 0) for name, value in padding.items()}
+        example = self._examples[index]
+        _, height, width = self._cache.study(example.study).shape
+        corner = (height - self._data.size) // 2, (width - self._data.size) // 2
+        return _cut(self._cache, self._data, example, corner, index)
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch, _ORDER]).permutation(count)
+
+
+def _lesion_slices(studies: Sequence[CachedStudy]) -> list[tuple[str, int]]:
+    return [(study.study, index) for study in studies for index, count in enumerate(study.lesion_pixels) if count]
+
+
+def _window_with(draw: np.random.Generator, place: int, length: int, extent: int) -> int:
+    """A random start of a window of `length` that holds `place`, inside 0..extent where it fits."""
+    low, high = max(0, place - length + 1), max(0, min(place, extent - length))
+    return int(draw.integers(low, high + 1)) if high >= low else 0
+
+
+def _cut(cache: Cache, data: Data, example: Example, corner: tuple[int, int], index: int) -> dict[str, Any]:
+    """Reads one example; slices that the study does not have are zeros and, in a clip, not valid."""
+    length = _slices_at_once(data)
+    rows, columns = (slice(start, start + data.size) for start in corner)
+    cut: dict[str, Any] = {}
+    count = 0
+    for kind in ("images", "masks", "distance"):
+        taken = cache.slices(example.study, kind, example.start, example.start + example.count)[:, rows, columns]
+        count = len(taken)
+        piece = np.zeros((length, data.size, data.size, taken.shape[-1]), np.float32)
+        piece[:count] = taken
+        cut[kind] = piece if data.example in ("clip", "volume") else piece[0]
+    if data.example == "series":
+        cut["images"] = np.ascontiguousarray(np.moveaxis(cut["images"], -1, 0)[..., None])
+    cut["valid"] = np.arange(length) < count if data.example == "clip" else np.array(True)
+    cut["index"] = np.array(index, np.int64)
+    return cut
+
+
+# --- grain -----------------------------------------------------------------------------------------------------------
+
+
+def _batches(source: _Training | _Ordered, batch: int, workers: int) -> Iterator[Batch]:
+    """Reads ahead in threads, or in `workers` processes; both give the same batches in the same order."""
+    import grain  # takes a second to import, which listing experiments should not pay
+
+    dataset = grain.MapDataset.source(source).batch(batch, batch_fn=_stack)  # type: ignore[arg-type]
+    threads = min(_THREADS, os.cpu_count() or 1)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD)
+    stream = dataset.to_iter_dataset(options)
+    if workers:
+        _parse_absl_flags()
+        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+    iterator = iter(stream)
+    with contextlib.closing(iterator):
+        try:
+            for made in iterator:
+                # What comes from a process lies in shared memory, which is given back when these views go.
+                yield {name: np.array(value) for name, value in made.items()} if workers else made
+        except RuntimeError as error:
+            if not workers:
+                raise
+            raise UserError(
+                f"a process that reads data ended ({error}); it may have been short of memory. "
+                "Continue the run with --set data.workers=0"
+            ) from error
+
+
+def _stack(examples: Sequence[dict[str, np.ndarray]]) -> Batch:
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def _parse_absl_flags() -> None:
+    """Grain's workers read absl flags, which nobody parses in a program that is not an absl one."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,1 @@
+"""From a study to a mask on the study's own grid: the predictor, and what is done to its masks afterwards."""

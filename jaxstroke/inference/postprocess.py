@@ -1,0 +1,26 @@
+"""What may be done to a mask after thresholding; nothing is done unless asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike
+
+from jaxstroke.metrics.lesions import component_volumes_ml, components
+from jaxstroke.metrics.overlap import Mask, as_mask
+
+
+def largest_component(mask: ArrayLike) -> Mask:
+    """The largest 26-connected component of a (D, H, W) mask; of equals the first in scan order; empty stays empty."""
+    labels, count = components(mask)
+    if count == 0:
+        return as_mask(mask)
+    volumes = component_volumes_ml(labels, count, spacing_mm=(1.0, 1.0, 1.0))
+    return labels == volumes.argmax()
+
+
+def remove_small(mask: ArrayLike, minimum_ml: float, spacing_mm: Sequence[float]) -> Mask:
+    """The mask without its 26-connected components of less than `minimum_ml`."""
+    labels, count = components(mask)
+    large = component_volumes_ml(labels, count, spacing_mm) >= minimum_ml
+    return large[labels] & as_mask(mask)

@@ -1,0 +1,104 @@
+"""How far two masks' surfaces lie apart, in millimetres.
+
+A surface voxel is a voxel of the mask with a face neighbour outside it (the mask minus its 6-connected erosion);
+voxels at the edge of the array count as surface.  With S_P and S_G the surface voxels and d the distance between
+voxel centres, the directed distances are
+
+    D_PG = { min over g in S_G of d(p, g) : p in S_P }      D_GP = { min over p in S_P of d(g, p) : g in S_G }
+
+"HD95" has no single definition.  Here it is max(P95(D_PG), P95(D_GP)), as in MONAI; `pooled=True` gives
+P95(D_PG and D_GP together), as in MedPy.  Percentiles interpolate linearly.
+
+Both masks empty: 0.  Exactly one empty: NaN ("undefined"), which summaries count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import edt
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from jaxstroke.errors import UserError
+from jaxstroke.metrics.overlap import Mask, as_masks, crop_to_union, voxel_ml
+
+Distances = NDArray[np.float32]
+
+
+def surface_voxels(mask: Mask) -> Mask:
+    """The mask minus its erosion by face neighbours; beyond the array's edge there is background."""
+    interior = mask.copy()
+    for axis in range(mask.ndim):
+        along, inner = np.moveaxis(mask, axis, 0), np.moveaxis(interior, axis, 0)  # views, so `interior` is written
+        inner[1:] &= along[:-1]
+        inner[:-1] &= along[1:]
+        inner[[0, -1]] = False
+    return mask & ~interior
+
+
+def directed_distances_mm(
+    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]
+) -> tuple[Distances, Distances]:
+    """Distances from each surface voxel of one mask to the nearest one of the other: (prediction to reference, back).
+
+    Neither mask may be empty.
+    """
+    first, second = crop_to_union(*as_masks(prediction, reference))
+    if len(spacing_mm) != first.ndim:
+        raise UserError(f"spacing {tuple(spacing_mm)} mm for masks of {first.ndim} axes: give one edge for each axis")
+    voxel_ml(spacing_mm)  # refuses edges that are no positive numbers
+    first, second = surface_voxels(first), surface_voxels(second)
+    return _to_nearest(second, first, spacing_mm), _to_nearest(first, second, spacing_mm)
+
+
+def hausdorff_mm(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> float:
+    """The full Hausdorff distance, max of all directed distances: one stray voxel decides it."""
+    return hd95_mm(prediction, reference, spacing_mm, percentile=100)
+
+
+def hd95_mm(
+    prediction: ArrayLike,
+    reference: ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    pooled: bool = False,
+    percentile: float = 95,
+) -> float:
+    """The 95th percentile Hausdorff distance: the larger of the two directed percentiles, or that of both pooled.
+
+    >>> hd95_mm([[[1, 0, 0, 0]]], [[[0, 0, 0, 1]]], spacing_mm=(5.0, 2.0, 2.0))
+    6.0
+    """
+    prediction, reference = as_masks(prediction, reference)
+    without = _with_empty(prediction, reference)
+    if without is not None:
+        return without
+    directed = directed_distances_mm(prediction, reference, spacing_mm)
+    if pooled:
+        return float(np.percentile(np.concatenate(directed), percentile))
+    return max(float(np.percentile(distances, percentile)) for distances in directed)
+
+
+def average_surface_distance_mm(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> float:
+    """Average symmetric surface distance: (sum D_PG + sum D_GP) / (|S_P| + |S_G|)."""
+    prediction, reference = as_masks(prediction, reference)
+    without = _with_empty(prediction, reference)
+    if without is not None:
+        return without
+    return float(np.concatenate(directed_distances_mm(prediction, reference, spacing_mm)).mean(dtype=np.float64))
+
+
+def _with_empty(prediction: Mask, reference: Mask) -> float | None:
+    """What every surface distance is worth where a mask has no surface; None where both have one."""
+    found = prediction.any(), reference.any()
+    if all(found):
+        return None
+    return math.nan if any(found) else 0.0
+
+
+def _to_nearest(surface: Mask, voxels: Mask, spacing_mm: Sequence[float]) -> Distances:
+    """For each of `voxels`, in array order, the distance to the nearest voxel of `surface`, in millimetres."""
+    squared = edt.edtsq(np.ascontiguousarray(~surface), anisotropy=tuple(float(edge) for edge in spacing_mm))
+    return np.sqrt(squared[voxels])  # the root of a few voxels only

@@ -1,0 +1,68 @@
+"""Calling any network of the registry with a batch, whatever one example is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxstroke.experiment import Data, Experiment
+from jaxstroke.models import registry
+from jaxstroke.models.outputs import Outputs
+
+
+def build(experiment: Experiment, **fields: Any) -> nn.Module:
+    """Builds the network of an experiment."""
+    data = experiment.data
+    return registry.build(
+        experiment.model,
+        groups=tuple(len(group) for group in data.groups),
+        heads=len(data.targets),
+        size=data.size,
+        **fields,
+    )
+
+
+def example_shape(data: Data) -> tuple[int, ...]:
+    """The shape of one example's images: (H, W, C), (T, H, W, C), (D, H, W, C) or (T, H, W, 1)."""
+    plane = (data.size, data.size)
+    if data.example == "slice":
+        return (*plane, len(data.channels))
+    return (data.depth, *plane, len(data.channels))
+
+
+def valid_shape(data: Data) -> tuple[int, ...]:
+    """The shape of one example's validity: one flag for each slice of a clip, else one for the example."""
+    return (data.depth,) if data.example == "clip" else ()
+
+
+def inputs(batch: Mapping[str, jax.Array], data: Data) -> tuple[jax.Array, ...]:
+    """What the network takes of a batch; a clip network also takes which slices are there."""
+    return (batch["images"], batch["valid"]) if data.example == "clip" else (batch["images"],)
+
+
+def initialise(network: nn.Module, data: Data, key: jax.Array) -> dict[str, Any]:
+    """Draws the first weights: {"params": ..., "batch_stats": ...}."""
+    batch = {
+        "images": jnp.zeros((1, *example_shape(data)), jnp.float32),
+        "valid": jnp.ones((1, *valid_shape(data)), bool),
+    }
+    return dict(network.init({"params": key}, *inputs(batch, data), train=False))
+
+
+def train_forward(
+    network: nn.Module, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], data: Data, key: jax.Array
+) -> tuple[Outputs, Any]:
+    """Runs the network in training mode; returns its outputs and the new batch statistics."""
+    outputs, changed = network.apply(
+        variables, *inputs(batch, data), train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+    )
+    return outputs, changed.get("batch_stats", {})
+
+
+def forward(network: nn.Module, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], data: Data) -> Outputs:
+    """Runs the network with its stored statistics."""
+    return network.apply(variables, *inputs(batch, data), train=False)

@@ -1,0 +1,1 @@
+"""The parts that networks share: blocks, resizing, attention, memory, graph."""

@@ -1,0 +1,115 @@
+"""Convolution, normalisation and activation in the combinations that the papers share.
+
+Kernels keep their bias before normalisation, as the public implementations whose sizes match the papers do.
+Modules bear explicit names (`conv1`, `norm1`, ...), because weights travel to PyTorch by these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Initializer = Callable[..., jax.Array]
+
+# PyTorch's default for convolutions and linear layers: Kaiming uniform with a = sqrt(5), that is a variance of
+# 1 / (3 fan_in).
+TORCH_KERNEL: Initializer = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+GLOROT_KERNEL: Initializer = nn.initializers.glorot_uniform()
+KERNELS: dict[str, Initializer] = {"torch": TORCH_KERNEL, "glorot": GLOROT_KERNEL}
+
+
+class Conv(nn.Module):
+    """A convolution with bias and PyTorch's symmetric padding: (..., H, W, C) -> (..., H', W', features)."""
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    init: str = "torch"
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Conv(
+            self.features,
+            (self.kernel, self.kernel),
+            strides=self.stride,
+            padding=self.kernel // 2,
+            kernel_init=KERNELS[self.init],
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with explicit constants; `momentum` is Flax's (1 - PyTorch's).
+
+    Statistics are taken over the whole global batch under jit; under `jax.pmap` set `axis_name`.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            name="norm",
+        )(x)
+
+
+class ConvNormAct(nn.Module):
+    """conv k x k - BatchNorm - ReLU."""
+
+    features: int
+    kernel: int = 3
+    init: str = "torch"
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = Conv(self.features, self.kernel, init=self.init, dtype=self.dtype, name="conv")(x)
+        x = BatchNorm(self.momentum, self.epsilon, self.axis_name, self.dtype, name="norm")(x, train=train)
+        return nn.relu(x)
+
+
+class DoubleConv(nn.Module):
+    """Twice conv3x3 - BatchNorm - ReLU, the block of U-Net."""
+
+    features: int
+    init: str = "torch"
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        settings = dict(
+            init=self.init, momentum=self.momentum, epsilon=self.epsilon, axis_name=self.axis_name, dtype=self.dtype
+        )
+        x = ConvNormAct(self.features, name="block1", **settings)(x, train=train)
+        return ConvNormAct(self.features, name="block2", **settings)(x, train=train)
+
+
+class LogitHead(nn.Module):
+    """The last 1 x 1 convolution, in float32 whatever the width of the arithmetic before it."""
+
+    heads: int
+    init: str = "torch"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return Conv(self.heads, 1, init=self.init, dtype=jnp.float32, name="conv")(x.astype(jnp.float32))

@@ -1,0 +1,81 @@
+"""Changing the size of feature maps, with the conventions of the public implementations.
+
+`jax.image.resize` samples at pixel centres and antialiases when it shrinks.  The networks of the papers
+were written with corner-aligned bilinear interpolation, so it is given here as two small matrix products.
+All functions take (..., H, W, C).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# The scope in which interpolation is written as matrix products: published operation counts leave it out.
+INTERPOLATION = "interpolation"
+
+
+def bilinear_matrix(size_in: int, size_out: int, *, align_corners: bool) -> np.ndarray:
+    """Returns the (size_out, size_in) matrix of one-dimensional linear interpolation, without antialiasing."""
+    if align_corners:
+        where = np.linspace(0.0, size_in - 1.0, size_out)
+    else:
+        where = (np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5
+    where = np.clip(where, 0.0, size_in - 1.0)
+    low = np.minimum(np.floor(where).astype(int), max(size_in - 2, 0))
+    high = np.minimum(low + 1, size_in - 1)
+    fraction = where - low
+    matrix = np.zeros((size_out, size_in), np.float32)
+    np.add.at(matrix, (np.arange(size_out), low), 1.0 - fraction)
+    np.add.at(matrix, (np.arange(size_out), high), fraction)
+    return matrix
+
+
+def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool = True) -> jax.Array:
+    """Brings (..., H, W, C) to (..., size[0], size[1], C) by bilinear interpolation."""
+    height, width = x.shape[-3:-1]
+    if (height, width) == tuple(size):
+        return x
+    rows = jnp.asarray(bilinear_matrix(height, size[0], align_corners=align_corners), x.dtype)
+    columns = jnp.asarray(bilinear_matrix(width, size[1], align_corners=align_corners), x.dtype)
+    with jax.named_scope(INTERPOLATION):
+        x = jnp.einsum("ph,...hwc->...pwc", rows, x)
+        return jnp.einsum("qw,...pwc->...pqc", columns, x)
+
+
+def upsample_nearest(x: jax.Array, factor: int = 2) -> jax.Array:
+    """Repeats every pixel `factor` times along height and width."""
+    return jnp.repeat(jnp.repeat(x, factor, axis=-3), factor, axis=-2)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """2 x 2 maximum, an odd last row or column dropped, as the public implementations do.
+
+    Written as a reshape and a maximum: its gradient is much faster on a CPU than that of `reduce_window`.
+    """
+    blocks = _blocks(x)
+    return blocks.max(axis=(-4, -2))
+
+
+def average_pool(x: jax.Array) -> jax.Array:
+    """2 x 2 mean, an odd last row or column dropped."""
+    return _blocks(x).mean(axis=(-4, -2))
+
+
+def _blocks(x: jax.Array) -> jax.Array:
+    *lead, height, width, channels = x.shape
+    height, width = height // 2, width // 2
+    x = x[..., : 2 * height, : 2 * width, :]
+    return x.reshape(*lead, height, 2, width, 2, channels)
+
+
+def match_size(x: jax.Array, reference: jax.Array) -> jax.Array:
+    """Pads the bottom and right of `x` with its edge so that it has the height and width of `reference`.
+
+    Needed where a skip connection meets a map that came back from an odd size.
+    """
+    rows, columns = (reference.shape[axis] - x.shape[axis] for axis in (-3, -2))
+    if rows == 0 and columns == 0:
+        return x
+    padding = [(0, 0)] * (x.ndim - 3) + [(0, rows), (0, columns), (0, 0)]
+    return jnp.pad(x, padding, mode="edge")

@@ -1,0 +1,1 @@
+"""Pictures: curves of a run, a mask over its study."""

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: its description, its journal of figures, its checkpoints with checksums."""

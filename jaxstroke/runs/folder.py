@@ -1,0 +1,144 @@
+"""A run folder: what was run, with what, on which data; enough to repeat it.
+
+experiment.json   the resolved experiment
+about.json        versions, commit, command, device, data and their fingerprint, seed, phantom or not
+journal.jsonl     the figures, a line an epoch
+checkpoints/      see `checkpoint.py`
+events/           TensorBoard
+curves.png        the journal drawn
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jaxstroke import __version__, experiment
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Experiment
+from jaxstroke.runs import files
+from jaxstroke.runs.checkpoint import Checkpoints
+from jaxstroke.runs.journal import Journal
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "nibabel")
+
+# Fields that may differ between two starts of one run: they change how it is fed or how far it goes, not what it is.
+# (A cosine ends with the last epoch, so there the number of epochs belongs to what the run is.)
+_MAY_DIFFER = ("data.workers", "training.epochs")
+
+
+class RunFolder:
+    """An opened run folder. Reading needs no lock; `locked` keeps a second trainer out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = Journal(path / "journal.jsonl")
+
+    def exists(self) -> bool:
+        return (self.path / "experiment.json").exists()
+
+    def experiment(self) -> Experiment:
+        if not self.exists():
+            raise UserError(f"{self.path}: this is no run folder (it holds no experiment.json); train one first")
+        return experiment.from_json((self.path / "experiment.json").read_text(encoding="utf-8"))
+
+    def about(self) -> dict[str, Any]:
+        return files.read_json(self.path / "about.json")
+
+    def checkpoints(self, *, keep_last: int = 2) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints", keep_last=keep_last)
+
+    def start(self, wanted: Experiment, about: dict[str, Any]) -> None:
+        """Describes a new run, or makes sure that an old one is the same run."""
+        if self.exists():
+            self.check_same(wanted)
+            before, now = self.about().get("data_fingerprint"), about.get("data_fingerprint")
+            if before != now:
+                raise UserError(
+                    f"{self.path}: this run was begun on other data (fingerprint {before}, now {now}); "
+                    "give it the same data, or start anew with --fresh"
+                )
+        else:
+            files.write_json(self.path / "about.json", about)
+        files.write_text(self.path / "experiment.json", experiment.to_json(wanted) + "\n")
+
+    def check_same(self, wanted: Experiment) -> None:
+        may_differ = _MAY_DIFFER[:1] if wanted.schedule.name == "warmup_cosine" else _MAY_DIFFER
+        changed = {
+            name: values
+            for name, values in experiment.differences(self.experiment(), wanted).items()
+            if name not in may_differ
+        }
+        if changed:
+            told = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, (old, new) in list(changed.items())[:6])
+            raise UserError(
+                f"{self.path}: this folder holds a run of another experiment ({told}); "
+                "choose another --out, or start anew beside it with --fresh"
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other trainers out of the folder; the lock goes with the process, however that ends."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: this folder cannot be written ({error.strerror}); choose another --out"
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.path}: another process is training in this folder; wait for it or choose another --out"
+                ) from None
+            yield
+
+
+def beside(path: Path) -> Path:
+    """The first free name beside a folder: run, run-2, run-3, ..."""
+    number = 2
+    fresh = path
+    while fresh.exists():
+        fresh = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return fresh
+
+
+def describe(*, device: dict[str, Any], seed: int, data: dict[str, Any]) -> dict[str, Any]:
+    """What the run folder tells of its making; `data` holds `data_fingerprint`, `phantom` and where it was read."""
+    return {
+        "jaxstroke": __version__,
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "commit": _commit(),
+        "command": sys.argv,
+        "device": device,
+        "cpu_count": os.cpu_count(),
+        "seed": seed,
+        **data,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that runs, marked where files differ from it; None when installed from a wheel."""
+    root = Path(__file__).parent.parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")

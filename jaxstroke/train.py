@@ -1,0 +1,177 @@
+"""`python -m jaxstroke.train --exp NAME`: trains an experiment, or goes on with a run that was begun."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxstroke import console, experiment
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Experiment
+
+if TYPE_CHECKING:
+    from jaxstroke.data.cache import Cache
+    from jaxstroke.data.splits import Split
+    from jaxstroke.runs.folder import RunFolder
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(
+        prog="python -m jaxstroke.train",
+        description="Train an experiment. Running the same command again resumes the run in its folder.",
+        epilog="Example: python -m jaxstroke.train --exp dme_isles18 --scale small --set data.batch=4",
+    )
+    words.add_argument("--exp", metavar="NAME", help="the experiment; --list shows them")
+    words.add_argument("--list", action="store_true", help="list the experiments, a line each")
+    words.add_argument("--data", metavar="PATH", help="the data set's folder (else JAXSTROKE_DATA, else the phantom)")
+    words.add_argument("--out", metavar="DIR", help="the run folder; default runs/NAME[-small][-fold-K]")
+    words.add_argument("--scale", choices=("full", "small"), default="full", help="small: minutes on a laptop")
+    words.add_argument("--fold", type=int, metavar="K", help="the fold held out for testing")
+    words.add_argument("--epochs", type=int, metavar="N", help="the number of epochs (training.epochs)")
+    words.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, e.g. data.batch=4")
+    words.add_argument("--resume", action="store_true", help="resume; an error where there is no checkpoint")
+    words.add_argument("--fresh", action="store_true", help="start anew in a folder beside an existing one")
+    return words
+
+
+def main(arguments: list[str]) -> int:
+    words = parser().parse_args(arguments)
+    if words.list:
+        _list()
+        return 0
+    if not words.exp:
+        raise UserError("--exp is missing: name an experiment, for example --exp dme_isles18; --list shows them all")
+    if words.resume and words.fresh:
+        raise UserError("--resume and --fresh contradict each other: give one of them")
+    wanted = _experiment(words)
+    folder = Path(words.out) if words.out else _default_folder(wanted)
+    console.say(f"jaxstroke: {wanted.name} ({wanted.scale} scale): {wanted.title}")
+    return _train(wanted, folder, words)
+
+
+def _experiment(words: argparse.Namespace) -> Experiment:
+    wanted = experiment.load(words.exp, scale=words.scale)
+    wanted = experiment.override(wanted, experiment.parse_assignments(words.set))
+    if words.fold is not None:
+        wanted = experiment.override(wanted, {"data.fold": words.fold})
+    if words.epochs is not None:
+        wanted = experiment.override(wanted, {"training.epochs": words.epochs})
+    if not 0 <= wanted.data.fold < wanted.data.folds:
+        raise UserError(f"--fold {wanted.data.fold}: folds are counted from 0 to {wanted.data.folds - 1}")
+    if wanted.training.epochs < 1:
+        raise UserError(f"--epochs {wanted.training.epochs}: at least one epoch is needed")
+    if wanted.data.batch < 1:
+        raise UserError(f"data.batch={wanted.data.batch}: at least 1 is needed")
+    return wanted
+
+
+def _default_folder(wanted: Experiment) -> Path:
+    parts = [wanted.name, *(["small"] if wanted.scale == "small" else [])]
+    parts += [f"fold-{wanted.data.fold}"] if wanted.data.fold else []
+    return Path("runs") / "-".join(parts)
+
+
+def _list() -> None:
+    for name in experiment.names():
+        one = experiment.load(name)
+        console.say(f"{name:36} {one.title}")
+
+
+def _train(wanted: Experiment, folder: Path, words: argparse.Namespace) -> int:
+    console.say("loading jax ...")
+    from jaxstroke.runs import folder as runs
+
+    if words.fresh:
+        folder = runs.beside(folder)
+    run = runs.RunFolder(folder)
+    if run.exists():
+        run.check_same(wanted)
+    elif words.resume:
+        raise UserError(f"--resume: {folder} holds no run; leave --resume away to start one there")
+    with run.locked():
+        return _train_locked(wanted, run, words)
+
+
+def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace) -> int:
+    from jaxstroke.data import cache as caches
+    from jaxstroke.data.source import ENVIRONMENT, named_folder, open_source
+    from jaxstroke.data.splits import split as split_patients
+    from jaxstroke.runs import folder as runs
+
+    if words.resume and not run.checkpoints().steps():
+        raise UserError(
+            f"--resume: {run.path} holds no finished checkpoint; leave --resume away to start from the beginning"
+        )
+
+    from jaxstroke import devices
+
+    devices.keep_compiled_programs()
+    source = open_source(wanted.data, named_folder(words.data), devices.cache_folder())
+    if source.phantom:
+        console.say(
+            f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
+        )
+    annotated = tuple(case for case in source.cases if all(target in case.masks for target in wanted.data.targets))
+    if not annotated:
+        raise UserError(f"{source.root}: no study there has the annotation {', '.join(wanted.data.targets)}")
+    split = split_patients(
+        {case.study: case.patient for case in annotated},
+        folds=wanted.data.folds,
+        fold=wanted.data.fold,
+        validation_fraction=wanted.data.validation_fraction,
+        seed=wanted.training.seed,
+        fixed_test=source.layout.fixed_test(source.root),
+    )
+    with console.bar("preparing", len(annotated), "studies") as advance:
+        cache = caches.build_cache(annotated, wanted.data, devices.cache_folder() / "prepared", advance)
+    about = runs.describe(
+        device=devices.describe(),
+        seed=wanted.training.seed,
+        data={
+            "data": str(source.root.absolute()),
+            "data_fingerprint": cache.fingerprint,
+            "phantom": source.phantom,
+            "split": dataclasses.asdict(split),
+        },
+    )
+    run.start(wanted, about)
+    return _run(wanted, run, cache, split, phantom=source.phantom)
+
+
+def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
+    from jaxstroke.pictures import plots
+    from jaxstroke.training.loop import Training
+    from jaxstroke.training.report import Report
+
+    console.say(
+        f"{len(split.train)} studies to train on, {len(split.validation)} to validate, "
+        f"{len(split.test)} held out for testing"
+    )
+    with Report(run.path / "events", phantom=phantom) as report:
+        training = Training(wanted, cache, split, run, report)
+        first = training.start()
+        if first:
+            console.say(f"resuming {run.path} from step {first}")
+        ending = training.run(first)
+    rows = run.journal.rows()
+    if rows:
+        plots.curves(rows, run.path / "curves.png", phantom=phantom)
+    console.say(f"ended after epoch {ending.epoch} (step {ending.step}): {ending.reason}")
+    best = max((row for row in rows if row["dice"] is not None), key=lambda row: row["dice"], default=None)
+    if best:
+        mark = " [phantom]" if phantom else ""
+        console.say(
+            f"best validation Dice {best['dice']:.3f} in epoch {best['epoch']}{mark}; everything is in {run.path}"
+        )
+    if ending.code:
+        console.next_command("python", "-m", "jaxstroke.train", *sys.argv[1:])
+    else:
+        console.next_command("python", "-m", "jaxstroke.evaluate", str(run.path))
+    return ending.code
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,224 @@
+"""The training loop: feed, step, validate, save, until done, told to stop, or not finite.
+
+What a run computes depends on its experiment and its data alone: batches by global index, random numbers by step,
+so a run that was stopped anywhere and started again ends where one never stopped would have ended.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxstroke import devices
+from jaxstroke.data import stream
+from jaxstroke.data.cache import Cache
+from jaxstroke.data.splits import Split
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Experiment
+from jaxstroke.models import apply
+from jaxstroke.runs.folder import RunFolder
+from jaxstroke.schedules import build_optimiser, learning_rate
+from jaxstroke.training import state as states
+from jaxstroke.training import step as steps
+from jaxstroke.training.report import Report
+from jaxstroke.training.signals import StopRequest
+from jaxstroke.training.state import TrainState
+from jaxstroke.training.validation import Validation
+
+# Losses are fetched from the device this often; between, the device runs ahead of the host.
+_FETCH_EVERY_STEPS = 10
+
+
+@dataclasses.dataclass
+class Progress:
+    """What the loop knows beside the state; saved with every checkpoint, so that a resumed run goes on exactly."""
+
+    best_step: int | None = None
+    best_dice: float | None = None
+    lowest_loss: float | None = None
+    lowest_loss_epoch: int = 0
+    loss_sum: float = 0.0  # over the steps of the epoch in hand
+    loss_count: int = 0
+
+    def add(self, losses: list[float]) -> None:
+        for loss in losses:  # one by one: the sum must not depend on how many were fetched at a time
+            self.loss_sum += loss
+            self.loss_count += 1
+
+    def end_epoch(self) -> float:
+        mean = self.loss_sum / max(self.loss_count, 1)
+        self.loss_sum, self.loss_count = 0.0, 0
+        return mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How training ended: `code` is what the process should end with; 0 when it ran to its end."""
+
+    step: int
+    epoch: int
+    reason: str
+    code: int = 0
+
+
+class NotFinite(UserError):
+    """The loss became NaN or infinite; the text names the steps and the studies of their batches."""
+
+
+class Training:
+    """One run. `resume` and then `run`."""
+
+    def __init__(self, experiment: Experiment, cache: Cache, split: Split, run: RunFolder, report: Report) -> None:
+        self._experiment = experiment
+        self._cache = cache
+        self._split = split
+        self._run = run
+        self._report = report
+        data = experiment.data
+        self._mesh = devices.mesh()
+        devices.check_batch(data.batch, self._mesh)
+        self.steps_per_epoch = experiment.training.steps_per_epoch or max(
+            1, round(stream.examples_per_epoch(cache, split.train, data) / data.batch)
+        )
+        self._rate = learning_rate(
+            experiment.schedule,
+            experiment.optimiser,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=experiment.training.epochs,
+        )
+        self.network = apply.build(experiment)
+        self._optimiser = build_optimiser(experiment.optimiser, self._rate)
+        self._train_step, validation_step = steps.compile_steps(experiment, self.network, self._optimiser, self._mesh)
+        self._validation = Validation(experiment, cache, split.validation, validation_step, self._mesh)
+        self._checkpoints = run.checkpoints(keep_last=experiment.training.keep_last)
+        self._progress = Progress()
+        self._state: Any = None
+        self._recent: collections.deque[tuple[int, np.ndarray]] = collections.deque(maxlen=2 * _FETCH_EVERY_STEPS)
+
+    def start(self) -> int:
+        """Takes up the last checkpoint, or draws the first weights; returns the step it stands at."""
+        target = states.abstract(self.network, self._optimiser, self._experiment.data)
+        whole = devices.replicated(self._mesh)
+        restored = self._checkpoints.restore_last(devices.placed(target.trees(), whole))
+        if restored is None:
+            first = states.create(
+                self.network, self._optimiser, self._experiment.data, seed=self._experiment.training.seed
+            )
+            self._state = jax.device_put(first, whole)
+            self._run.journal.keep_until(0)
+            return 0
+        self._state = TrainState.from_trees(restored.trees)
+        fields = {field.name for field in dataclasses.fields(Progress)}
+        self._progress = Progress(**{name: value for name, value in restored.progress.items() if name in fields})
+        self._run.journal.keep_until(restored.step)
+        return restored.step
+
+    def run(self, first_step: int) -> Ending:
+        """Trains to the end; on a signal, saves and returns; on a non-finite loss, raises `NotFinite`."""
+        settings = self._experiment.training
+        last_step = settings.epochs * self.steps_per_epoch
+        if first_step >= last_step:
+            return Ending(first_step, first_step // self.steps_per_epoch, "it had already run to its end")
+        with StopRequest() as stop:
+            try:
+                return self._steps(first_step, last_step, stop)
+            finally:
+                self._checkpoints.close()
+
+    def _steps(self, first_step: int, last_step: int, stop: StopRequest) -> Ending:
+        batches = self._batches(first_step)
+        pending: list[jax.Array] = []
+        begun, images_seen = time.monotonic(), 0
+        self._report.begin(first_step, last_step, self.steps_per_epoch)
+        for step in range(first_step, last_step):
+            batch = next(batches)
+            self._recent.append((step, batch["index"]))
+            self._state, figures = self._train_step(self._state, devices.to_devices(batch, self._mesh))
+            pending.append(figures["loss"])
+            images_seen += int(batch["valid"].sum())
+            done = step + 1
+            epoch_ends = done % self.steps_per_epoch == 0
+            if epoch_ends or stop.code is not None or len(pending) >= _FETCH_EVERY_STEPS or step == first_step:
+                losses = self._fetch(pending, done)
+                self._report.stepped(
+                    done, losses[-1], float(self._rate(step)), images_seen / (time.monotonic() - begun)
+                )
+                self._progress.add(losses)
+                pending = []
+            if epoch_ends and self._end_epoch(done, float(self._rate(step))):
+                return Ending(done, done // self.steps_per_epoch, "the validation loss had stopped falling")
+            if stop.code is not None:
+                self._save(done)
+                return Ending(
+                    done, done // self.steps_per_epoch, "it was asked to stop; everything is saved", stop.code
+                )
+        return Ending(last_step, last_step // self.steps_per_epoch, "all epochs are done")
+
+    def _batches(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
+        settings = self._experiment
+        return stream.training_batches(
+            self._cache, self._split.train, settings.data, seed=settings.training.seed, start_step=first_step
+        )
+
+    def _fetch(self, pending: list[jax.Array], done: int) -> list[float]:
+        """Brings losses to the host; a non-finite one ends the run before anything of it can be saved."""
+        losses = [float(loss) for loss in jax.device_get(pending)]
+        for offset, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                first, where = done - len(losses), done - len(losses) + offset
+                raise NotFinite(
+                    f"the loss became {loss} in step {where + 1} (looked at steps {first + 1} to {done}), whose batch "
+                    f"held {self._held(where)}; {self._last_good()}. Lower optimiser.learning_rate, "
+                    "or look at these studies"
+                )
+        return losses
+
+    def _held(self, step: int) -> str:
+        for number, index in self._recent:
+            if number == step:
+                held = stream.describe_examples(
+                    self._cache,
+                    self._split.train,
+                    self._experiment.data,
+                    seed=self._experiment.training.seed,
+                    index=index,
+                )
+                return ", ".join(held)
+        return "examples not remembered"
+
+    def _last_good(self) -> str:
+        self._checkpoints.settle()
+        kept = self._checkpoints.steps()
+        return f"the checkpoint of step {kept[-1]} is in place" if kept else "no checkpoint had been saved yet"
+
+    def _end_epoch(self, done: int, rate: float) -> bool:
+        """Validates, writes the journal, saves; says whether patience has run out."""
+        settings = self._experiment.training
+        epoch = done // self.steps_per_epoch
+        train_loss = self._progress.end_epoch()
+        if epoch % settings.validate_every_epochs and epoch != settings.epochs:
+            return False
+        self._report.note("validating")
+        figures = self._validation.run(self._state)
+        progress = self._progress
+        if math.isfinite(figures["dice"]) and (progress.best_dice is None or figures["dice"] > progress.best_dice):
+            progress.best_dice, progress.best_step = figures["dice"], done
+        loss = figures["validation_loss"]
+        if math.isfinite(loss) and (progress.lowest_loss is None or loss < progress.lowest_loss):
+            progress.lowest_loss, progress.lowest_loss_epoch = loss, epoch
+        row = {"step": done, "epoch": epoch, "loss": train_loss, "learning_rate": rate, **figures}
+        self._run.journal.append(row)
+        self._report.validated(row, best=progress.best_step == done)
+        self._save(done)
+        patience = settings.patience_epochs
+        return patience is not None and epoch - progress.lowest_loss_epoch >= patience
+
+    def _save(self, done: int) -> None:
+        self._checkpoints.save(done, self._state.trees(), dataclasses.asdict(self._progress))

@@ -1,0 +1,58 @@
+"""Everything a training step changes, as one pytree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxstroke.experiment import Data
+from jaxstroke.models import apply
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Attributes: `step` counts finished steps; `batch_stats` is empty for networks without batch normalisation."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    def variables(self) -> dict[str, Any]:
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    def trees(self) -> dict[str, Any]:
+        """The state as a checkpoint keeps it: the weights by themselves, so that prediction needs no optimiser."""
+        return {"weights": self.variables(), "optimiser": {"step": self.step, "opt_state": self.opt_state}}
+
+    @classmethod
+    def from_trees(cls, trees: Mapping[str, Any]) -> TrainState:
+        return cls(**trees["weights"], **trees["optimiser"])
+
+
+def create(network: nn.Module, optimiser: optax.GradientTransformation, data: Data, *, seed: int) -> TrainState:
+    """Draws the first weights; they depend on the seed alone."""
+
+    @jax.jit
+    def build(key: jax.Array) -> TrainState:
+        variables = apply.initialise(network, data, key)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimiser.init(params),
+        )
+
+    return build(jax.random.key(seed))
+
+
+def abstract(network: nn.Module, optimiser: optax.GradientTransformation, data: Data) -> TrainState:
+    """The shapes and types of the state, nothing computed."""
+    return jax.eval_shape(lambda: create(network, optimiser, data, seed=0))

@@ -1,0 +1,74 @@
+"""What a run is judged by while it trains: the loss on held-back examples, Dice and HD95 on held-back studies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxstroke import devices
+from jaxstroke.data import stream
+from jaxstroke.data.cache import Cache
+from jaxstroke.experiment import Experiment
+from jaxstroke.inference.postprocess import largest_component
+from jaxstroke.inference.predictor import Predictor
+from jaxstroke.metrics import overlap, surface
+from jaxstroke.training.state import TrainState
+
+
+class Validation:
+    """Compiled once for a run; whole studies are judged on their prepared grid, the mean over studies and targets."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        cache: Cache,
+        studies: tuple[str, ...],
+        validation_step: Callable[..., Any],
+        over: Mesh,
+    ) -> None:
+        self._experiment = experiment
+        self._cache = cache
+        self._studies = studies
+        self._step = validation_step
+        self._mesh = over
+        self._predictor: Predictor | None = None
+
+    def run(self, state: TrainState) -> dict[str, float]:
+        """Returns validation_loss, dice and hd95_mm; HD95 is the mean over the studies where it is defined."""
+        dice, hd95 = self._studies_scores(state)
+        return {"validation_loss": self._loss(state), "dice": float(np.mean(dice)), "hd95_mm": _mean_defined(hd95)}
+
+    def _loss(self, state: TrainState) -> float:
+        total, count = 0.0, 0.0
+        for batch in stream.ordered_batches(self._cache, self._studies, self._experiment.data):
+            figures = self._step(state, devices.to_devices(batch, self._mesh))
+            total += float(figures["loss"]) * float(figures["count"])
+            count += float(figures["count"])
+        return total / max(count, 1.0)
+
+    def _studies_scores(self, state: TrainState) -> tuple[list[float], list[float]]:
+        if self._predictor is None:
+            self._predictor = Predictor(self._experiment, state.variables())
+        self._predictor.replace_weights(state.variables())
+        settings = self._experiment.evaluation
+        dice, hd95 = [], []
+        for name in self._studies:
+            spacing_mm = self._cache.study(name).spacing_mm
+            masks = self._cache.array(name, "masks")
+            probabilities = self._predictor.prepared(self._cache.array(name, "images"))
+            for head in range(probabilities.shape[-1]):
+                mask = probabilities[..., head] > settings.threshold
+                mask = largest_component(mask) if settings.largest_component else mask
+                reference = np.asarray(masks[..., head]) > 0
+                dice.append(overlap.dice(mask, reference))
+                hd95.append(surface.hd95_mm(mask, reference, spacing_mm))
+        return dice, hd95
+
+
+def _mean_defined(values: list[float]) -> float:
+    defined = [value for value in values if math.isfinite(value)]
+    return float(np.mean(defined)) if defined else math.nan

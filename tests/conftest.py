@@ -1,0 +1,40 @@
+"""What every test stands on: several CPU devices, strict rank promotion, and no trace outside the checkout.
+
+The environment is set before anything imports JAX, and test processes and the doors they start inherit it.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["MPLBACKEND"] = "agg"
+os.environ.pop("JAXSTROKE_DATA", None)
+
+# Compiling is most of what the tests do: a second run takes the programs from here.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True, print_blob=False)
+hypothesis.settings.load_profile("house")
+
+_own_cache = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Phantoms and prepared studies of a test run live in a folder of that run, shared by its processes."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_own_cache] = tempfile.TemporaryDirectory(prefix="jaxstroke-tests-")
+        os.environ["JAXSTROKE_CACHE"] = config.stash[_own_cache].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _own_cache in config.stash:
+        config.stash[_own_cache].cleanup()

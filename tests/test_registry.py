@@ -1,0 +1,108 @@
+"""The same questions asked of every experiment and every network; a new file is asked them by being there."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxstroke import experiment
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Experiment
+from jaxstroke.models import apply, registry
+from jaxstroke.schedules import build_optimiser, learning_rate
+from jaxstroke.training import state as states
+from jaxstroke.training import step as steps
+
+NAMES = experiment.names()
+
+
+def _batch(wanted: Experiment, examples: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the stream gives, as shapes."""
+    data = wanted.data
+    shape = (examples, *apply.example_shape(data))
+    lead = shape[:2] if data.example in ("clip", "volume") else shape[:1]
+    masks = (*lead, data.size, data.size, len(data.targets))
+    return {
+        "images": jax.ShapeDtypeStruct(shape, jnp.float32),
+        "masks": jax.ShapeDtypeStruct(masks, jnp.float32),
+        "distance": jax.ShapeDtypeStruct(masks, jnp.float32),
+        "valid": jax.ShapeDtypeStruct((examples, *apply.valid_shape(data)), jnp.bool_),
+        "index": jax.ShapeDtypeStruct((examples,), jnp.int32),
+    }
+
+
+@functools.cache
+def _loaded(name: str, scale: str = "small") -> Experiment:
+    return experiment.load(name, scale=scale)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_takes_one_abstract_step(name: str) -> None:
+    """One training step of every experiment, traced with the shapes of its real batches: nothing is computed."""
+    wanted = _loaded(name)
+    network = apply.build(wanted)
+    rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=5, epochs=wanted.training.epochs)
+    optimiser = build_optimiser(wanted.optimiser, rate)
+    before = states.abstract(network, optimiser, wanted.data)
+    batch = _batch(wanted, wanted.data.batch)
+    after, figures = jax.eval_shape(steps.train_step(wanted, network, optimiser), before, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), before
+    ), "a step must give back a state of the same shapes and types, or it is compiled again at the next"
+    assert set(wanted.loss.terms) <= figures.keys()
+    assert all(value.shape == () and value.dtype == jnp.float32 for value in figures.values())
+    judged = jax.eval_shape(steps.validation_step(wanted, network), before, batch)
+    assert judged["loss"].shape == ()
+    outputs = jax.eval_shape(
+        lambda state, one: apply.forward(network, state.variables(), one, wanted.data), before, batch
+    )
+    assert outputs.logits.shape == batch["masks"].shape and outputs.logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_builds_at_full_scale(name: str) -> None:
+    wanted = _loaded(name, "full")
+    assert wanted.name == name and wanted.title
+    network = apply.build(wanted)
+    outputs = jax.eval_shape(
+        lambda key: network.init_with_output(
+            {"params": key}, *apply.inputs(_zeros(_batch(wanted, 1)), wanted.data), train=False
+        )[0],
+        jax.random.key(0),
+    )
+    assert outputs.logits.shape[-1] == len(wanted.data.targets)
+
+
+def _zeros(batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    return {name: jnp.zeros(one.shape, one.dtype) for name, one in batch.items()}
+
+
+@pytest.mark.parametrize("name", sorted(registry.networks()))
+def test_sizes_that_a_network_cannot_take_are_named(name: str) -> None:
+    network = registry.find(name)
+    if network.multiple == 1:
+        pytest.skip("this network takes every size")
+    entry = next(entry for entry in registry.catalogue() if entry.network == name)
+    size = entry.size + 1
+    with pytest.raises(
+        UserError, match=rf"data.size={size}: .* such as {size // network.multiple * network.multiple} or"
+    ):
+        registry.build(experiment.Model(name, entry.options), groups=entry.groups, heads=1, size=size)
+
+
+def test_a_mistyped_option_and_an_unknown_network_name_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean dme_net"):
+        registry.build(experiment.Model("dme_nett"), groups=(4, 1), heads=1, size=32)
+    with pytest.raises(UserError, match="model.temporl: dme_net has no such option. Did you mean temporal"):
+        registry.build(experiment.Model("dme_net", {"temporl": True}), groups=(4, 1), heads=1, size=32)
+    with pytest.raises(UserError, match="model.width=wide: a whole number"):
+        registry.build(experiment.Model("dme_net", {"width": "wide"}), groups=(4, 1), heads=1, size=32)
+
+
+def test_catalogue_names_are_unique_and_their_networks_exist() -> None:
+    names = [entry.name for entry in registry.catalogue()]
+    assert len(set(names)) == len(names)
+    assert {entry.network for entry in registry.catalogue()} == set(registry.networks())

@@ -1,0 +1,169 @@
+"""What a run leaves on disk: checked checkpoints, a journal that is cut back, a folder that says what it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstroke import devices, experiment
+from jaxstroke.errors import UserError
+from jaxstroke.runs import folder as runs
+from jaxstroke.runs.checkpoint import Checkpoints
+from jaxstroke.runs.journal import Journal
+
+
+def _trees(value: float) -> dict:
+    return {
+        "weights": {"params": {"kernel": jnp.full((3, 2), value)}, "batch_stats": {}},
+        "optimiser": {"step": jnp.int32(value), "opt_state": (jnp.full((2,), value), ())},
+    }
+
+
+def _targets() -> dict:
+    return devices.placed(jax.eval_shape(lambda: _trees(0.0)), devices.replicated(devices.mesh()))
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Checkpoints:
+    """Checkpoints of steps 1 to 5, the second the best."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep_last=2)
+    for step in range(1, 6):
+        checkpoints.save(step, _trees(float(step)), {"best_step": 1 if step == 1 else 2})
+    checkpoints.close()
+    return checkpoints
+
+
+def _array_files(checkpoints: Checkpoints, step: int) -> list[Path]:
+    return sorted(path for path in (checkpoints.folder / f"step-{step:08d}").rglob("*") if path.is_file())
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_last_and_best_are_kept_and_come_back_as_they_were(five: Checkpoints) -> None:
+    assert five.steps() == [2, 4, 5]
+    restored = five.restore_last(_targets())
+    assert restored is not None and restored.step == 5 and restored.progress == {"best_step": 2}
+    for there, back in zip(jax.tree.leaves(_trees(5.0)), jax.tree.leaves(restored.trees), strict=True):
+        assert there.dtype == back.dtype
+    np.testing.assert_array_equal(restored.trees["weights"]["params"]["kernel"], np.full((3, 2), 5.0))
+    best = five.restore_best({"weights": _targets()["weights"]})
+    np.testing.assert_array_equal(best.trees["weights"]["params"]["kernel"], np.full((3, 2), 2.0))
+
+
+def test_a_flipped_bit_in_any_file_is_found_named_and_the_checkpoint_before_is_used(
+    five: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [path for path in _array_files(five, 5) if path.stat().st_size]
+    assert len(paths) > 8
+    for path in paths:
+        whole = path.read_bytes()
+        _flip_a_bit(path)
+        restored = five.restore_last(_targets())
+        assert restored is not None and restored.step == 4, path
+        told = capsys.readouterr().err
+        assert "step-00000005" in told and (path.name in told or path.name == "manifest.json"), told
+        path.write_bytes(whole)
+    restored = five.restore_last(_targets())
+    assert restored is not None and restored.step == 5
+
+
+def test_a_missing_file_and_an_unfinished_checkpoint_are_passed_over(five: Checkpoints) -> None:
+    _array_files(five, 5)[0].unlink()
+    restored = five.restore_last(_targets())
+    assert restored is not None and restored.step == 4
+    (five.folder / "step-00000004" / "manifest.json").unlink()
+    assert five.steps() == [2, 5]
+    restored = five.restore_last(_targets())
+    assert restored is not None and restored.step == 2
+
+
+def test_every_checkpoint_damaged_is_an_error_not_a_silent_fresh_start(five: Checkpoints) -> None:
+    for step in five.steps():
+        _flip_a_bit(_array_files(five, step)[0])
+    with pytest.raises(UserError, match="every checkpoint is damaged; start anew with --fresh"):
+        five.restore_last(_targets())
+    with pytest.raises(UserError, match="every checkpoint is damaged"):
+        five.restore_best(_targets())
+
+
+def test_weights_of_another_network_are_refused(five: Checkpoints) -> None:
+    targets = _targets()
+    targets["weights"]["params"] = {"kernel": jax.ShapeDtypeStruct((7, 2), jnp.float32)}
+    with pytest.raises(UserError, match="not the weights of this network"):
+        five.restore_last(targets)
+
+
+def test_no_checkpoint_at_all(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path).restore_last(_targets()) is None
+    with pytest.raises(UserError, match="train the run first"):
+        Checkpoints(tmp_path).restore_best(_targets())
+
+
+def test_journal_is_cut_back_to_the_checkpoint_and_survives_a_torn_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for step in (10, 20, 30):
+        journal.append({"step": step, "dice": step / 100, "hd95_mm": float("nan")})
+    with journal.path.open("a") as file:
+        file.write('{"step": 40, "di')
+    assert [row["step"] for row in journal.rows()] == [10, 20, 30]
+    journal.keep_until(20)
+    journal.append({"step": 25, "dice": 0.5, "hd95_mm": 3.0})
+    assert [(row["step"], row["hd95_mm"]) for row in journal.rows()] == [(10, None), (20, None), (25, 3.0)]
+    for line in journal.path.read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+def test_a_folder_of_another_experiment_names_the_fields(tmp_path: Path) -> None:
+    one = experiment.load("dme_isles18", scale="small")
+    run = runs.RunFolder(tmp_path / "run")
+    run.start(one, {"data_fingerprint": "a"})
+    run.start(experiment.override(one, {"training.epochs": 99}), {"data_fingerprint": "a"})  # longer is the same run
+    assert run.experiment().training.epochs == 99
+    with pytest.raises(UserError, match=r"optimiser\.learning_rate: 0\.002 there, 0\.5 now"):
+        run.start(experiment.override(one, {"optimiser.learning_rate": 0.5}), {"data_fingerprint": "a"})
+    with pytest.raises(UserError, match="other data"):
+        run.start(one, {"data_fingerprint": "b"})
+
+
+def test_a_run_folder_has_one_trainer_at_a_time(tmp_path: Path) -> None:
+    first, second = runs.RunFolder(tmp_path), runs.RunFolder(tmp_path)
+    with first.locked(), pytest.raises(UserError, match="another process is training"), second.locked():
+        pytest.fail("two trainers in one folder")
+    with second.locked():
+        pass
+
+
+def test_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run folder"):
+        runs.RunFolder(tmp_path).experiment()
+
+
+def test_fresh_lies_beside(tmp_path: Path) -> None:
+    assert runs.beside(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run-2").mkdir()
+    assert runs.beside(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_about_is_enough_to_repeat_a_run() -> None:
+    about = runs.describe(device=devices.describe(), seed=3, data={"data_fingerprint": "f", "phantom": True})
+    assert {"jaxstroke", "python", "versions", "commit", "command", "device", "seed", "phantom"} <= about.keys()
+    assert about["versions"]["jax"] == jax.__version__
+    json.dumps(about)
+
+
+def test_experiment_in_the_folder_is_the_one_that_ran(tmp_path: Path) -> None:
+    one = dataclasses.replace(experiment.load("dme_isles18"), scale="small")
+    run = runs.RunFolder(tmp_path)
+    run.start(one, {"data_fingerprint": "a"})
+    assert run.experiment() == one

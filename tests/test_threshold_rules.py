@@ -1,0 +1,148 @@
+"""The threshold rules on a hand-made brain with a known infarct."""
+
+import numpy as np
+import pytest
+
+from jaxstroke.metrics import overlap
+from jaxstroke.models import registry, threshold_rules
+
+SPACING_MM = (5.0, 1.0, 1.0)
+SHAPE = (3, 96, 96)
+
+
+def ellipsoid(centre, radii, turned=0.0):
+    """Voxels of SHAPE within an ellipse of each slice, turned about its centre by an angle in radians."""
+    y, x = np.ogrid[: SHAPE[1], : SHAPE[2]]
+    y, x = y - centre[0], x - centre[1]
+    y, x = y * np.cos(turned) + x * np.sin(turned), x * np.cos(turned) - y * np.sin(turned)
+    return np.broadcast_to((y / radii[0]) ** 2 + (x / radii[1]) ** 2 <= 1, SHAPE)
+
+
+BRAIN = ellipsoid((48, 48), (42, 34))
+CORE = ellipsoid((48, 66), (9, 9))
+AT_RISK = ellipsoid((48, 64), (16, 13))
+
+
+def perfusion(noise=0.0):
+    rng = np.random.default_rng(8)
+    cbf = np.where(BRAIN, 50.0, 0.0)
+    cbf[AT_RISK], cbf[CORE] = 25.0, 8.0
+    tmax = np.where(BRAIN, 1.0, 0.0)
+    tmax[AT_RISK], tmax[CORE] = 8.0, 10.0
+    cbf, tmax = cbf + noise * 5 * rng.standard_normal(SHAPE), tmax + noise * 0.5 * rng.standard_normal(SHAPE)
+    return {"CBF": (cbf * BRAIN).astype(np.float32), "Tmax": (tmax * BRAIN).astype(np.float32)}
+
+
+def diffusion():
+    rng = np.random.default_rng(9)
+    dwi = np.where(BRAIN, 100 + 8 * rng.standard_normal(SHAPE), 0)
+    adc = np.where(BRAIN, 830 + 40 * rng.standard_normal(SHAPE), 0)
+    dwi[CORE], adc[CORE] = 180, 480
+    return {"DWI": dwi.astype(np.float32), "ADC": adc.astype(np.float32)}
+
+
+STUDIES = {
+    "tmax_6s": (perfusion(noise=1.0), AT_RISK),
+    "rcbf_30": (perfusion(noise=1.0), CORE),
+    "adc_620": (diffusion(), CORE),
+}
+
+
+def predict(name, images, spacing_mm=SPACING_MM):
+    score = registry.rules()[name].predict(images, spacing_mm)
+    assert score.dtype == np.float32 and score.shape == next(iter(images.values())).shape
+    assert score.min() >= 0 and score.max() <= 1
+    return score > 0.5
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_known_infarct_is_found(name):
+    images, truth = STUDIES[name]
+    assert set(registry.rules()[name].needs) == set(images)
+    assert overlap.dice(predict(name, images), truth) > 0.9
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_flipped_head_gives_the_flipped_mask(name):
+    images, _ = STUDIES[name]
+    flipped = {word: image[:, :, ::-1] for word, image in images.items()}
+    np.testing.assert_array_equal(predict(name, flipped), predict(name, images)[:, :, ::-1])
+
+
+@pytest.mark.parametrize("factor", [0.1, 8.0, 1000.0])
+def test_cbf_in_any_unit_gives_the_same_mask(factor):
+    images, _ = STUDIES["rcbf_30"]
+    for name in ("rcbf_30", "tmax_6s"):
+        scaled = images | {"CBF": images["CBF"] * np.float32(factor)}
+        assert overlap.dice(predict(name, scaled), predict(name, images)) > 0.999
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_no_brain_no_lesion(name, value):
+    images = {word: np.full(SHAPE, value, np.float32) for word in registry.rules()[name].needs}
+    assert not predict(name, images).any()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_healthy_brain_has_no_lesion(name):
+    images = {word: np.where(BRAIN, value, 0).astype(np.float32)
+              for word, value in {"CBF": 50, "Tmax": 1, "DWI": 100, "ADC": 830}.items()}
+    assert not predict(name, images).any()
+
+
+def test_ventricles_without_flow_are_no_core():
+    images = perfusion()
+    ventricles = ellipsoid((48, 40), (12, 4)) | ellipsoid((48, 52), (12, 4)) & ~AT_RISK
+    images["CBF"][ventricles] = 3.0
+    assert overlap.dice(predict("rcbf_30", images), CORE) > 0.9
+
+
+def test_specks_are_dropped_below_one_millilitre():
+    images = perfusion()
+    images["Tmax"][1, 46:51, 20:25] = 20.0  # 25 voxels of 5 mm3: 0.125 mL
+    assert overlap.dice(predict("tmax_6s", images), AT_RISK) > 0.9
+    assert not predict("tmax_6s", images)[:, :, :30].any()
+
+
+def test_a_core_with_no_flow_at_all_stays_within_the_brain():
+    images = perfusion()
+    images["CBF"][CORE] = 0.0
+    np.testing.assert_array_equal(threshold_rules.brain_of(images["CBF"], SPACING_MM), BRAIN)
+    assert overlap.dice(predict("rcbf_30", images), CORE) > 0.9
+
+
+def test_the_edge_of_the_brain_is_not_dimmed_by_the_background():
+    image = np.where(BRAIN, 50.0, 0.0).astype(np.float32)
+    smoothed = threshold_rules.smooth(image, BRAIN, SPACING_MM)
+    np.testing.assert_allclose(smoothed[BRAIN], 50.0, rtol=1e-5)
+    assert not smoothed[~BRAIN].any()
+
+
+def test_the_brain_may_reach_the_edge_of_the_array():
+    image = np.ones((2, 20, 20), np.float32)
+    assert threshold_rules.brain_of(image, SPACING_MM).all()
+
+
+@pytest.mark.parametrize("turned", [0.0, 0.2, -0.2])
+def test_the_mid_plane_follows_a_turned_head(turned):
+    brain = ellipsoid((48, 44), (42, 30), turned)
+    y, x = np.ogrid[: SHAPE[1], : SHAPE[2]]
+    first = threshold_rules.first_side(brain)
+    assert first[brain].mean() == pytest.approx(0.5, abs=0.02)
+    across = (x - 44) * np.cos(turned) - (y - 48) * np.sin(turned)
+    truth = np.broadcast_to(across < 0, SHAPE)
+    assert (first == truth)[brain].mean() > 0.93  # row midpoints of a turned ellipse lie a little off its axis
+
+
+def test_the_healthy_side_has_the_shorter_tmax_or_else_the_higher_flow():
+    images = perfusion()
+    left = threshold_rules.healthy_side(images["CBF"], images["Tmax"], BRAIN)
+    assert left[:, :, :40].any() and not left[:, :, 60:].any()
+    level = np.where(BRAIN, 1.0, 0.0).astype(np.float32)
+    np.testing.assert_array_equal(threshold_rules.healthy_side(images["CBF"], level, BRAIN), left)
+
+
+def test_one_slice_is_enough():
+    images = {word: image[:1] for word, image in perfusion().items()}
+    assert overlap.dice(predict("rcbf_30", images), CORE[:1]) > 0.9
