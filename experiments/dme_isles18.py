@@ -7,7 +7,8 @@ Published: Dice 0.893, HD95 8.9 mm, on 228 subjects with DWI and ADC that the pu
 From the paper: Adam 1e-4 halved every 40 epochs, 200 epochs, early stopping on the validation loss, batch 8, 160 x 160
 patches at 1 mm, (x - median) / IQR of each slice, rotation, small elastic and contrast changes, soft Dice + boundary
 loss, largest component kept.  Ours: which images feed which memory, clips of 8 slices, the sizes of the memories, the
-magnitudes of the augmentation.
+magnitudes of the augmentation, and the unit of the boundary loss: the paper sums two losses without saying in what unit
+distances are, and in pixels the boundary term drowns the Dice term, so they are counted in widths of the patch.
 """
 
 from jaxstroke.experiment import (
@@ -37,7 +38,7 @@ EXPERIMENT = Experiment(
         lesion_fraction=0.5,
     ),
     model=Model("dme_net"),
-    loss=Loss(terms={"soft_dice": 1.0, "boundary": 1.0}),
+    loss=Loss(terms={"soft_dice": 1.0, "boundary": 1 / 160}),
     optimiser=Optimiser("adam", learning_rate=1e-4),
     schedule=Schedule("halving", half_every_epochs=40),
     augment=Augment(rotate_degrees=15.0, elastic_pixels=2.0, contrast=0.2),
@@ -51,6 +52,7 @@ SMALL = {
     "data.batch": 4,
     "data.phantom_cases": 30,
     "model.width": 8,
+    "loss.terms.boundary": 1 / 64,
     "optimiser.learning_rate": 2e-3,
     "training.epochs": 20,
     "training.patience_epochs": None,

@@ -47,6 +47,7 @@ class Data:
     lesion_fraction: float = 0.0  # share of examples that must hold lesion; 0: as they come
     folds: int = 5
     fold: int = 0  # the fold held out for testing
+    derived: Words = ()  # images that an earlier stage computes, behind those of the groups
     validation_fraction: float = 0.2  # of the other folds' patients, for early stopping and the choice of a checkpoint
     workers: int = 0  # processes that read ahead; 0: threads of this process
     phantom_cases: int = 60
@@ -54,7 +55,13 @@ class Data:
 
     @property
     def channels(self) -> Words:
+        """The modalities that are read from files."""
         return tuple(word for group in self.groups for word in group)
+
+    @property
+    def inputs(self) -> Words:
+        """What the network sees: the modalities, and behind them what an earlier stage computed."""
+        return (*self.channels, *self.derived)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +139,17 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cascade:
+    """Training in two stages: the first network's synthetic map becomes an image of the second.
+
+    `stage1_networks` is how many first-stage networks there are.  0: no cascade.  1: one network, which also maps the
+    studies it was trained on (their annotations leak into the map).  N: each maps the patients it never saw.
+    """
+
+    stage1_networks: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     name: str
     title: str
@@ -144,6 +162,7 @@ class Experiment:
     augment: Augment = Augment()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    cascade: Cascade = Cascade()
     scale: str = "full"
 
 

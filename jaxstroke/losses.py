@@ -20,8 +20,8 @@ from jaxstroke import experiment
 from jaxstroke.errors import UserError
 from jaxstroke.models.outputs import Outputs
 
-# Added to numerator and denominator of the soft Dice, in pixels: it decides how much false area makes an empty
-# reference's loss half its maximum, and bounds the gradient there by 1 / DICE_SMOOTH_PIXELS.
+# Added to numerator and denominator of the soft Dice: the false area, in pixels, that costs an empty reference half of
+# the most it can cost.  It bounds the gradient there by 1 / DICE_SMOOTH_PIXELS a pixel.
 DICE_SMOOTH_PIXELS = 1.0
 SQUARED_NORM_FLOOR = 1e-12
 

@@ -13,11 +13,17 @@ from jaxstroke.errors import UserError
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="python -m jaxstroke.predict",
-        description="Segment a study, or a folder of studies, with a trained run; the network is compiled once for all.",
+        description="Segment a study, or a folder of them, with a trained run; the network is compiled once for all.",
     )
     words.add_argument("run", metavar="RUN", help="the run folder that train wrote")
     words.add_argument("study", metavar="STUDY", help="a study's folder, or a data set with many")
     words.add_argument("-o", "--out", metavar="OUT", required=True, help="the folder for what is predicted")
+    words.add_argument(
+        "--intermediates",
+        default="",
+        metavar="NAMES",
+        help="also write what the network looks at (attention, gate, difference, synthetic, ...); 'list' names them",
+    )
     return words
 
 
@@ -27,13 +33,18 @@ def main(arguments: list[str]) -> int:
     from jaxstroke import devices
     from jaxstroke.data.layouts import find_layout, phantom_facts, study_from_folder
     from jaxstroke.data.study import read_study
-    from jaxstroke.inference import system
+    from jaxstroke.inference import predictor, system
     from jaxstroke.runs import files
     from jaxstroke.runs.folder import RunFolder
 
     devices.keep_compiled_programs()
     run = RunFolder(Path(words.run))
-    network, experiment = system.trained(run)
+    names = [name for name in words.intermediates.split(",") if name]
+    if names == ["list"]:
+        for path in predictor.available(run.experiment()):
+            console.say(path)
+        return 0
+    network, experiment = system.trained(run, intermediates=names)
     layout = find_layout(experiment.data.layout)
     root = Path(words.study)
     cases = layout.find(root) if layout.recognises(root) else [study_from_folder(root, layout)]
@@ -46,8 +57,8 @@ def main(arguments: list[str]) -> int:
     with console.bar("predicting", len(cases), "studies") as advance:
         for case in cases:
             study = read_study(case, images=experiment.data.channels, masks=())
-            probabilities = network.probabilities(study)
-            report += _write(out, layout, study, probabilities, network, experiment.data.targets)
+            answer = network.answer(study)
+            report += _write(out, layout, study, answer, network, experiment.data.targets)
             advance(1, note=case.study)
     facts = {
         "network": experiment.name,
@@ -66,10 +77,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _write(
-    out: Path, layout: Any, study: Any, probabilities: Any, network: Any, targets: tuple[str, ...]
-) -> list[dict]:
-    """Writes each target's mask and probability map; returns what to tell of them."""
+def _write(out: Path, layout: Any, study: Any, answer: Any, network: Any, targets: tuple[str, ...]) -> list[dict]:
+    """Writes each target's mask and probability map, and the maps that were asked for; returns what to tell of them."""
     import numpy as np
 
     from jaxstroke.data.nifti import write_volume
@@ -80,12 +89,15 @@ def _write(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: this folder cannot be made ({error.strerror}); choose another -o") from None
+    stem, ending = _parts(layout.prediction_name(study.case))
+    maps = {}
+    for path, values in answer.maps.items():
+        maps[path] = str(out / f"{stem}_{path.replace('/', '-')}{ending}")
+        write_volume(Path(maps[path]), study.grid.to_file(values.astype(np.float32)), like=study.grid.header)
     told = []
     for head, target in enumerate(targets):
-        values = probabilities[..., head]
+        values = answer.probabilities[..., head]
         mask = network.mask(values)
-        name = layout.prediction_name(study.case)
-        stem, ending = _parts(name)
         tail = "" if len(targets) == 1 else "_" + target.replace("/", "-").lower()
         paths = out / f"{stem}{tail}{ending}", out / f"{stem}{tail}_probability{ending}", out / f"{stem}{tail}.png"
         write_volume(paths[0], study.grid.to_file(mask.astype(np.uint8)), like=study.grid.header)
@@ -98,6 +110,7 @@ def _write(
                 "mask": str(paths[0]),
                 "probability": str(paths[1]),
                 "picture": str(paths[2]),
+                "intermediates": maps,
                 "volume_ml": overlap.volume_ml(mask, study.spacing_mm),
                 "lesions": lesions.components(mask)[1],
             }

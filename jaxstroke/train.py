@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxstroke import console, experiment
 from jaxstroke.errors import UserError
@@ -127,29 +127,57 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
     )
     with console.bar("preparing", len(annotated), "studies") as advance:
         cache = caches.build_cache(annotated, wanted.data, devices.cache_folder() / "prepared", advance)
-    about = runs.describe(
-        device=devices.describe(),
-        seed=wanted.training.seed,
-        data={
-            "data": str(source.root.absolute()),
-            "data_fingerprint": cache.fingerprint,
-            "phantom": source.phantom,
-            "split": dataclasses.asdict(split),
-        },
-    )
+    data = {
+        "data": str(source.root.absolute()),
+        "data_fingerprint": cache.fingerprint,
+        "phantom": source.phantom,
+        "split": dataclasses.asdict(split),
+    }
+    about = runs.describe(device=devices.describe(), seed=wanted.training.seed, data=data)
     run.start(wanted, about)
-    return _run(wanted, run, cache, split, phantom=source.phantom)
-
-
-def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
-    from jaxstroke.pictures import plots
-    from jaxstroke.training.loop import Training
-    from jaxstroke.training.report import Report
-
     console.say(
         f"{len(split.train)} studies to train on, {len(split.validation)} to validate, "
         f"{len(split.test)} held out for testing"
     )
+    code = 0
+    if wanted.cascade.stage1_networks:
+        code, cache = _first_stage(wanted, run, cache, split, about)
+    code = code or _run(wanted, run, cache, split, phantom=source.phantom)
+    if code:
+        console.next_command("python", "-m", "jaxstroke.train", *sys.argv[1:])
+    else:
+        console.next_command("python", "-m", "jaxstroke.evaluate", str(run.path))
+    return code
+
+
+def _first_stage(
+    wanted: Experiment, run: RunFolder, cache: Cache, split: Split, about: dict[str, Any]
+) -> tuple[int, Cache]:
+    """Trains the first stage; returns what the process should end with, and the cache with its maps."""
+    from jaxstroke import devices
+    from jaxstroke.inference.cascade import first_stage, stage1_folders
+    from jaxstroke.training.cascade import stage1_splits, with_synthetic_maps
+
+    patients = {study.study: study.patient for study in cache.studies}
+    splits = stage1_splits(split, patients, wanted.cascade.stage1_networks, seed=wanted.training.seed)
+    for folder, own in zip(stage1_folders(run.path, wanted), splits, strict=True):
+        console.say(f"first stage, {folder.path.name}: trains on {len(own.train)} studies, maps {len(own.test)}")
+        first = first_stage(wanted)
+        folder.start(first, {**about, "split": dataclasses.asdict(own)})
+        code = _run(first, folder, cache, own, phantom=about["phantom"])
+        if code:
+            return code, cache
+    console.say("second stage: the synthetic map is one more image")
+    return 0, with_synthetic_maps(wanted, cache, splits, run, devices.cache_folder() / "prepared")
+
+
+def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
+    """Trains one network in its run folder; returns what the process should end with."""
+    from jaxstroke.pictures import plots
+    from jaxstroke.training.loop import Training
+    from jaxstroke.training.report import Report
+
+    console.say(f"compiling {wanted.model.name}: the first step takes a while, the others do not")
     with Report(run.path / "events", phantom=phantom) as report:
         training = Training(wanted, cache, split, run, report)
         first = training.start()
@@ -163,13 +191,7 @@ def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phan
     best = max((row for row in rows if row["dice"] is not None), key=lambda row: row["dice"], default=None)
     if best:
         mark = " [phantom]" if phantom else ""
-        console.say(
-            f"best validation Dice {best['dice']:.3f} in epoch {best['epoch']}{mark}; everything is in {run.path}"
-        )
-    if ending.code:
-        console.next_command("python", "-m", "jaxstroke.train", *sys.argv[1:])
-    else:
-        console.next_command("python", "-m", "jaxstroke.evaluate", str(run.path))
+        console.say(f"best validation Dice {best['dice']:.3f} in epoch {best['epoch']}{mark}; all is in {run.path}")
     return ending.code
 
 

@@ -23,21 +23,20 @@ def random_intensity(key: jax.Array, images: jax.Array, spec: experiment.Augment
     contrast: m + (1 + c) (x - m), m the channel's mean in the head, c uniform in +-spec.contrast; then brightness:
     x + b, b uniform in +-spec.brightness; then noise: x + normal of standard deviation spec.noise.
     """
-    coins_key, contrast_key, brightness_key, noise_key = jax.random.split(key, 4)
-    do_contrast, do_brightness, do_noise = jax.random.bernoulli(coins_key, spec.probability, (3,))
-    channels = (1,) * (images.ndim - 1) + (images.shape[-1],)
+    scalar_key, noise_key = jax.random.split(key)
+    channels = images.shape[-1]
+    coins, signed = jnp.split(jax.random.uniform(scalar_key, (3 + 2 * channels,)), [3])
+    do_contrast, do_brightness, do_noise = coins < spec.probability
+    contrast, brightness = (2.0 * signed - 1.0).reshape(2, *(1,) * (images.ndim - 1), channels)
     head = jnp.any(images != 0, axis=-1, keepdims=True)
     changed = images
     if spec.contrast > 0:
-        change = jax.random.uniform(contrast_key, channels, minval=-spec.contrast, maxval=spec.contrast)
         everywhere = tuple(range(images.ndim - 1))
         mean = jnp.sum(images, axis=everywhere, keepdims=True) / jnp.maximum(jnp.sum(head), 1)
         # Added as a change, so that a change not drawn adds exactly 0.
-        changed += jnp.where(do_contrast, change, 0.0) * (images - mean)
+        changed += jnp.where(do_contrast, spec.contrast * contrast, 0.0) * (images - mean)
     if spec.brightness > 0:
-        change = jax.random.uniform(brightness_key, channels, minval=-spec.brightness, maxval=spec.brightness)
-        changed += jnp.where(do_brightness, change, 0.0)
+        changed += jnp.where(do_brightness, spec.brightness * brightness, 0.0)
     if spec.noise > 0:
-        change = spec.noise * jax.random.normal(noise_key, images.shape)
-        changed += jnp.where(do_noise, change, 0.0)
+        changed += jnp.where(do_noise, spec.noise, 0.0) * jax.random.normal(noise_key, images.shape)
     return jnp.where(head, changed, 0.0).astype(images.dtype)

@@ -6,8 +6,8 @@ rotation, zoom and flips about the centre.
 
 Sampling: images linear and 0 outside the source, masks nearest and 0 outside, distances linear with the nearest edge
 pixel's value outside.  Distances are in pixels and grow with the picture: they are multiplied by the zoom.  This is
-exact for rotation, flips, shift and zoom (up to what enters or leaves the picture); the local stretching of the elastic,
-grid and optical distortions, which have no net zoom, is left out.
+exact for rotation, flips, shift and zoom (up to what enters or leaves the picture); the local stretching by the
+elastic, grid and optical distortions, which have no net zoom, is left out.
 """
 
 from __future__ import annotations
@@ -65,29 +65,32 @@ def apply(
 
 def draw(key: jax.Array, spec: experiment.Augment, height: int, width: int) -> Geometry:
     """Draws each change on its own: whether it happens at all, and within its bounds how much."""
-    coins_key, flips_key, angle_key, zoom_key, shift_key, optical_key, grid_key, elastic_key = jax.random.split(key, 8)
-    rotated, zoomed, shifted, bent, gridded, pulled = jax.random.bernoulli(coins_key, spec.probability, (6,))
-    flips = jax.random.bernoulli(flips_key, spec.probability, (2,))
-
-    def within(bound: float, key: jax.Array, happens: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-        return jnp.where(happens, jax.random.uniform(key, shape, minval=-bound, maxval=bound), 0.0)
-
-    shift = within(spec.shift_fraction, shift_key, shifted, (2,))
+    scalar_key, elastic_key = jax.random.split(key)
+    # One call for all scalars: each call costs half a second of compilation on a CPU.
+    coins, signed = jnp.split(jax.random.uniform(scalar_key, (8 + 5 + 2 * (GRID_CELLS - 1),)), [8])
+    flipped_rows, flipped_columns, rotated, zoomed, shifted, bent, gridded, pulled = coins < spec.probability
+    angle, zoom, *shift, optical = 2.0 * signed[:5] - 1.0
+    lines = (2.0 * signed[5:] - 1.0).reshape(2, GRID_CELLS - 1)
+    smallest, largest = spec.scale
+    zoom = (smallest + largest) / 2 + zoom * (largest - smallest) / 2
     grid = elastic = None
     if spec.grid_fraction:
-        grid = _grid_lines(within(spec.grid_fraction, grid_key, gridded, (2, GRID_CELLS - 1)), height, width)
+        grid = _grid_lines(jnp.where(gridded, lines * spec.grid_fraction, 0.0), height, width)
     if spec.elastic_pixels:
         deviation = jnp.where(pulled, spec.elastic_pixels, 0.0)
         elastic = _smooth_noise(elastic_key, deviation, spec.elastic_smooth_pixels, height, width)
     return Geometry(
-        angle=within(math.radians(spec.rotate_degrees), angle_key, rotated),
-        zoom=jnp.where(zoomed, jax.random.uniform(zoom_key, minval=spec.scale[0], maxval=spec.scale[1]), 1.0),
+        angle=jnp.where(rotated, angle * math.radians(spec.rotate_degrees), 0.0),
+        zoom=jnp.where(zoomed, zoom, 1.0),
         flip=(
-            jnp.where(flips[0] & spec.flip_front_back, -1.0, 1.0),
-            jnp.where(flips[1] & spec.flip_left_right, -1.0, 1.0),
+            jnp.where(flipped_rows & spec.flip_front_back, -1.0, 1.0),
+            jnp.where(flipped_columns & spec.flip_left_right, -1.0, 1.0),
         ),
-        shift=(shift[0] * height, shift[1] * width),
-        optical=within(spec.optical, optical_key, bent),
+        shift=(
+            jnp.where(shifted, shift[0] * spec.shift_fraction * height, 0.0),
+            jnp.where(shifted, shift[1] * spec.shift_fraction * width, 0.0),
+        ),
+        optical=jnp.where(bent, optical * spec.optical, 0.0),
         grid=grid,
         elastic=elastic,
     )
@@ -98,8 +101,7 @@ def _grid_lines(moves: jax.Array, height: int, width: int) -> tuple[jax.Array, j
 
     The border stays where it is, so the field of view does too.
     """
-
-    return _hat_matrix(height) @ moves[0], _hat_matrix(width) @ moves[1]
+    return jnp.dot(_hat_matrix(height), moves[0]), jnp.dot(_hat_matrix(width), moves[1])
 
 
 def _hat_matrix(size: int) -> np.ndarray:

@@ -7,8 +7,9 @@
     FOLDER/FINGERPRINT/STUDY.json               written last: this study is finished
 
 The fingerprint covers the recipe (what of `Data` influences preparation) and each source file's path, size and
-SHA-256: a cache is used again only for the same files prepared the same way, and another recipe lies beside it.  Every file is
-written whole or not at all, so an interrupted build goes on where it was and two processes may build the same cache.
+SHA-256: a cache is used again only for the same files prepared the same way, and another recipe lies beside it.
+Every file is written whole or not at all, so an interrupted build goes on where it was, and two processes may build
+the same cache.
 """
 
 from __future__ import annotations

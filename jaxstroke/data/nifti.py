@@ -48,6 +48,8 @@ class Header:
       shape: (X, Y, Z) or (X, Y, Z, T), in the file's own order.
       affine: (4, 4) voxel indices to mm: the sform where it has a code, else the qform, else the voxel sizes alone.
       spacing_mm: pixdim of X, Y, Z, whatever the affine says.
+      scale: (scl_slope, scl_inter), None where the stored values are meant as they are.
+      offset: byte at which the voxels begin.
       raw: nibabel's header, which is copied when a prediction is written like its input.
     """
 
@@ -55,6 +57,8 @@ class Header:
     shape: tuple[int, ...]
     affine: np.ndarray
     spacing_mm: tuple[float, float, float]
+    scale: tuple[float | None, float | None]
+    offset: int
     raw: Nifti1Header
 
     def disagreement(self) -> str | None:
@@ -66,10 +70,10 @@ class Header:
         lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
         if not np.allclose(lengths, self.spacing_mm, rtol=1e-2):
             return f"its affine has voxels of {_mm(lengths)}, its pixdim of {_mm(self.spacing_mm)}"
-        if self.raw["qform_code"] > 0 and self.raw["sform_code"] > 0:
+        if int(self.raw["qform_code"]) > 0 and int(self.raw["sform_code"]) > 0:
             corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(self.shape[:3]) - 1)
             try:
-                difference = self.raw.get_sform() - self.raw.get_qform()
+                difference = cast(np.ndarray, self.raw.get_sform()) - cast(np.ndarray, self.raw.get_qform())
             except (HeaderDataError, ValueError) as error:
                 return f"its qform is broken ({error})"
             distance = np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max()
@@ -139,11 +143,13 @@ def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
     if not size or len(block) < size:
         raise UserError(f"{path}: this is not a NIfTI file")
     try:
-        raw = _HEADERS[size].from_fileobj(io.BytesIO(block + bytes(4)), check=False)
-        raw_shape = tuple(int(n) for n in raw.get_data_shape())
-        kind = raw.get_data_dtype()
-        affine = np.asarray(raw.get_best_affine(), np.float64)
-        spacing = tuple(float(step) for step in raw.get_zooms()[:3])
+        with np.errstate(all="ignore"):
+            raw = _HEADERS[size].from_fileobj(io.BytesIO(block + bytes(4)), check=False)
+            raw_shape = tuple(int(n) for n in raw.get_data_shape())
+            kind = raw.get_data_dtype()
+            affine = np.asarray(raw.get_best_affine(), np.float64)
+            spacing = tuple(float(step) for step in raw.get_zooms()[:3])
+            scale, offset = raw.get_slope_inter(), int(raw["vox_offset"])
     except (HeaderDataError, ValueError, KeyError, ArithmeticError) as error:
         raise UserError(f"{path}: its NIfTI header is broken ({error})") from None
     if bytes(raw["magic"].item())[:3] != _MAGIC[size][:3]:
@@ -159,18 +165,17 @@ def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
         raise UserError(f"{path}: its affine is not invertible")
     if len(spacing) != 3 or not all(math.isfinite(step) and step > 0 for step in spacing):
         raise UserError(f"{path}: its voxel size is {spacing}; positive numbers of mm are needed")
-    return Header(path, shape, affine, (spacing[0], spacing[1], spacing[2]), raw)
+    if not size <= offset <= _MAX_HEADER_BYTES:
+        raise UserError(f"{path}: its header puts the voxels at byte {offset}")
+    return Header(path, shape, affine, (spacing[0], spacing[1], spacing[2]), scale, offset, raw)
 
 
 def _voxels(header: Header, stream: BinaryIO) -> np.ndarray:
     """Reads voxels piece by piece into float32: scl_slope * stored + scl_inter, all of them finite."""
-    path, raw, kind = header.path, header.raw, header.raw.get_data_dtype()
+    path, kind = header.path, header.raw.get_data_dtype()
     count = math.prod(header.shape)
-    offset = int(raw["vox_offset"])
-    if not raw.sizeof_hdr <= offset <= _MAX_HEADER_BYTES:
-        raise UserError(f"{path}: its header puts the voxels at byte {offset}")
-    stream.seek(offset)
-    slope, intercept = raw.get_slope_inter()
+    stream.seek(header.offset)
+    slope, intercept = header.scale
     array = np.empty(count, np.float32)  # taken from the system page by page as it is filled, not at once
     bad = 0
     for first in range(0, count, _PIECE_VOXELS):
@@ -179,9 +184,9 @@ def _voxels(header: Header, stream: BinaryIO) -> np.ndarray:
         if len(piece) < voxels * kind.itemsize:
             there = first + len(piece) // kind.itemsize
             raise UserError(f"{path}: it is cut short after {there:,} of {count:,} voxels; get the file anew")
-        values = np.frombuffer(piece, kind).astype(np.float64)
-        values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.frombuffer(piece, kind).astype(np.float64)
+            values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
             array[first : first + voxels] = values
         bad += voxels - int(np.isfinite(array[first : first + voxels]).sum())
     # Reading on to the end also has the checksum of a compressed file verified.

@@ -125,23 +125,37 @@ def _image(study: Study, word: str) -> np.ndarray:
 
 
 def _heads(planes: dict[str, np.ndarray], layout: Layout) -> dict[str, np.ndarray]:
-    """The head in each image, (D, H, W) bool.
+    """The head in each image, (D, H, W) bool, holes filled.
 
-    Maps are 0 outside the head, but may be 0 inside as well (Tmax is), so their head is where any of them is not 0.
-    An image in Hounsfield units has a head of its own: above air, and above the value at the slice's border where
-    that is some other filling.  Holes are filled in both.
+    The images that are 0 around the head share one: where any of them is not 0, since maps (Tmax is one) may be 0
+    inside as well.  Where noise surrounds the head in every image, the head stands out from that noise.  An image in
+    Hounsfield units has a head of its own, above air, or above what fills the slice's border.
     """
-    maps = [image != 0 for word, image in planes.items() if word not in layout.hounsfield]
-    heads = {"": _filled(np.logical_or.reduce(maps))} if maps else {}
+    maps = {word: image for word, image in planes.items() if word not in layout.hounsfield}
+    noise = {word: float(np.median(np.abs(_border(image)))) for word, image in maps.items()}
+    clean = [image != 0 for word, image in maps.items() if not noise[word]]
+    shared = clean or [_above_noise(image, noise[word]) for word, image in maps.items()]
+    head = _filled(np.logical_or.reduce(shared)) if shared else None
     return {
-        word: _filled(_above_background(image)) if word in layout.hounsfield else heads[""]
+        word: _filled(_above_background(image)) if head is None or word in layout.hounsfield else head
         for word, image in planes.items()
     }
 
 
+def _border(image: np.ndarray) -> np.ndarray:
+    """(D, H, W) to (D, n): the outermost pixels of each slice."""
+    return np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
+
+
+def _above_noise(image: np.ndarray, noise: float) -> np.ndarray:
+    """The largest connected part above three times the border's median, which of 500 pixels of Rayleigh noise one is."""
+    above = ndimage.binary_opening(image > 3 * noise, np.ones((1, 3, 3)))
+    parts, count = ndimage.label(above)  # type: ignore[misc]
+    return parts == np.bincount(parts.ravel())[1:].argmax() + 1 if count else image != 0
+
+
 def _above_background(image: np.ndarray) -> np.ndarray:
-    border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
-    background = np.median(border, axis=1)[:, None, None]
+    background = np.median(_border(image), axis=1)[:, None, None]
     above = image > np.maximum(background + 10, _AIR_BELOW_HU)
     # A filling near the values of tissue (0, say) is told only by being the very same value everywhere.
     return np.where(background < -10, above, image != background)

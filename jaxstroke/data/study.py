@@ -121,9 +121,7 @@ def _grid(header: nifti.Header, layout: Layout) -> Grid:
     return Grid(header, nib.orientations.ornt_transform(stored, wanted).astype(int))
 
 
-def _check_same_grid(
-    case: Case, grid: Grid, header: nifti.Header, first: str, word: str, layout: Layout
-) -> None:
+def _check_same_grid(case: Case, grid: Grid, header: nifti.Header, first: str, word: str, layout: Layout) -> None:
     """Two files of a study must have one shape and one affine (only voxel sizes where affines mean nothing)."""
     shape, other = grid.header.shape[:3], header.shape[:3]
     if layout.affine_from_zooms:

@@ -26,7 +26,7 @@ def evaluate(
     for case in cases:
         study = read_study(case, images=tuple(images), masks=tuple(targets))
         for system in systems:
-            probabilities = system.probabilities(study)
+            probabilities = system.answer(study).probabilities
             for head, target in enumerate(targets):
                 mask = system.mask(probabilities[..., head])
                 scores = scorecard.score(mask, study.masks[target], study.spacing_mm)

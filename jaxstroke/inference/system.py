@@ -6,39 +6,39 @@ A trained network and a threshold rule are both systems, so they are evaluated b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-import jax
 import numpy as np
 
-from jaxstroke import devices
 from jaxstroke.data.study import Study
 from jaxstroke.experiment import Experiment
+from jaxstroke.inference.cascade import CascadePredictor
 from jaxstroke.inference.postprocess import largest_component
-from jaxstroke.inference.predictor import Predictor
-from jaxstroke.models import apply, registry
+from jaxstroke.inference.predictor import Answer, Predictor
+from jaxstroke.models import registry
 from jaxstroke.runs.folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """`probabilities(study)` is (D, H, W, K), one channel a target; `mask` turns one channel into the answer."""
+    """`answer(study)` holds probabilities (D, H, W, K), a channel for each target; `mask` turns one into the mask."""
 
     name: str
     title: str
     needs: tuple[str, ...]  # modalities
-    probabilities: Callable[[Study], np.ndarray]
+    answer: Callable[[Study], Answer]
     mask: Callable[[np.ndarray], np.ndarray]
 
 
-def trained(run: RunFolder) -> tuple[System, Experiment]:
-    """The network of a run with its best weights, compiled at its first study."""
+def trained(run: RunFolder, *, intermediates: Sequence[str] = ()) -> tuple[System, Experiment]:
+    """The network of a run with its best weights, compiled at its first study; `Predictor` explains `intermediates`."""
     experiment = run.experiment()
-    network = apply.build(experiment)
-    shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
-    whole = devices.replicated(devices.mesh())
-    restored = run.checkpoints().restore_best({"weights": devices.placed({"batch_stats": {}, **shapes}, whole)})
-    predictor = Predictor(experiment, restored.trees["weights"])
+    two_stages = experiment.cascade.stage1_networks > 0
+    predictor = (
+        CascadePredictor(run, intermediates=intermediates)
+        if two_stages
+        else Predictor.of_run(run, intermediates=intermediates)
+    )
     settings = experiment.evaluation
 
     def mask(probabilities: np.ndarray) -> np.ndarray:
@@ -55,8 +55,8 @@ def rules(modalities: Iterable[str], targets: int) -> list[System]:
 
 
 def _rule(rule: registry.Rule, targets: int) -> System:
-    def probabilities(study: Study) -> np.ndarray:
+    def answer(study: Study) -> Answer:
         score = rule.predict({word: study.images[word] for word in rule.needs}, study.spacing_mm)
-        return np.repeat(np.asarray(score, np.float32)[..., None], targets, axis=-1)
+        return Answer(np.repeat(np.asarray(score, np.float32)[..., None], targets, axis=-1), maps={})
 
-    return System(rule.name, rule.title, rule.needs, probabilities, lambda score: score > 0.5)
+    return System(rule.name, rule.title, rule.needs, answer, lambda score: score > 0.5)

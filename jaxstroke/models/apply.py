@@ -19,7 +19,7 @@ def build(experiment: Experiment, **fields: Any) -> nn.Module:
     data = experiment.data
     return registry.build(
         experiment.model,
-        groups=tuple(len(group) for group in data.groups),
+        groups=(*(len(group) for group in data.groups), *(1 for _ in data.derived)),
         heads=len(data.targets),
         size=data.size,
         **fields,
@@ -30,8 +30,8 @@ def example_shape(data: Data) -> tuple[int, ...]:
     """The shape of one example's images: (H, W, C), (T, H, W, C), (D, H, W, C) or (T, H, W, 1)."""
     plane = (data.size, data.size)
     if data.example == "slice":
-        return (*plane, len(data.channels))
-    return (data.depth, *plane, len(data.channels))
+        return (*plane, len(data.inputs))
+    return (data.depth, *plane, len(data.inputs))
 
 
 def valid_shape(data: Data) -> tuple[int, ...]:

@@ -4,17 +4,18 @@
 words and gives no equation, width or parameter count for them.  What its text says [text], and what we chose [ours]:
 
 - [text] "Temporal features from DWI and PWI were given to the temporal memory unit, and structural cues were sent to
-  the spatial memory unit."  [ours] So there are two encoders of half width (16 to 256), one a stream: the channel groups
-  but the last feed the temporal one, the last group the structural one; z_t and z_s are their deepest maps, and the
-  skips and z = [z_t, z_s] are concatenations (32 to 512).  On the public ISLES 2018 set the temporal stream takes the
-  perfusion maps and the structural stream CT; on ISLES 2022 they take DWI, and ADC.
+  the spatial memory unit."  [ours] So there are two encoders of half width (16 to 256), one a stream: the channel
+  groups but the last feed the temporal one, the last group the structural one; z_t and z_s are their deepest maps,
+  and the skips and z = [z_t, z_s] are concatenations (32 to 512).  On the public ISLES 2018 set the temporal stream
+  takes the perfusion maps and the structural stream CT; on ISLES 2022 they take DWI, and ADC.
 - [text] "Inference was done slice by slice, and memory states from the temporal and spatial units were used to refine
-  the final prediction."  [ours] The walk is a scan over the slices of a clip that carries the two states; a padded slice
-  leaves them as they are; normalisation is by groups of channels, since statistics of a batch inside a walk would depend
-  on how it is cut.
-- [text] The temporal memory "captures evolving intensity and shape patterns".  [ours] A queue of the last six slices;
-  a stored value is a convolution of [z_t, predicted mask at 1/16], intensity and shape; it is read by the distance of
-  keys and goes through a convolutional GRU, giving r_t.
+  the final prediction."  [ours] The walk is a scan over the slices of a clip that carries the two states; a padded
+  slice leaves them as they are; normalisation is by groups of channels, since statistics of a batch inside a walk
+  would depend on how it is cut.
+- [text] The temporal memory "captures evolving intensity and shape patterns" and "aggregates" them.  [ours] A queue of
+  the last six slices; a stored value is a convolution of [z_t, predicted mask at 1/16], intensity and shape.  Only z_t
+  of the features is written, not all of z, so that what this memory holds comes from the temporal stream as the text
+  has it.  It is read by the distance of keys, and a convolutional GRU after it gives r_t.
 - [text] The spatial memory "preserves stable anatomical information across slices".  [ours] 64 learned prototypes,
   copied for each subject, read by attention (r_s) and rewritten slowly.
 - [text] "A simple gate combined the outputs of the two units", balancing them "based on local lesion appearance".
@@ -22,10 +23,10 @@ words and gives no equation, width or parameter count for them.  What its text s
 - [text] "two simplified versions - one without the temporal memory unit and one without the spatial memory unit":
   `temporal=False`, `spatial=False`.  [ours] The gate goes with the unit; both streams stay.
 
-What does not fit together in the paper: it reports 228 subjects of ISLES 2018 with DWI and ADC, while the public set has
-94 training and 62 test cases with CT and CT-perfusion maps, and no diffusion images among the inputs; 3,263 slices are
-14.3 a subject, which slices of 1 mm ("resampled to 1 x 1 x 1 mm3") could not be.  Its Dice of 0.893 is therefore a claim
-on data that are not public.
+What does not fit together in the paper: it reports 228 subjects of ISLES 2018 with DWI and ADC, while the public set
+has 94 training and 62 test cases with CT and CT-perfusion maps, and no diffusion images among the inputs; 3,263 slices
+are 14.3 a subject, which slices of 1 mm ("resampled to 1 x 1 x 1 mm3") could not be.  Its Dice of 0.893 is therefore a
+claim on data that are not public.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class DMENet(nn.Module):
         memory = network.apply(variables, batch, height, width, method="initial_memory")
         memory, outputs = network.apply(variables, memory, images[:, t], valid[:, t], method="step")
 
-    `gate`, `temporal_attention` and `spatial_attention` are sown under "intermediates"; over a clip they have T in front.
+    `gate`, `temporal_attention` and `spatial_attention` are sown under "intermediates", over a clip with T in front.
 
     Attributes:
       groups: channels in each modality group; the last group is the structural stream, the others the temporal one.
@@ -102,7 +103,7 @@ class DMENet(nn.Module):
                 f"there is {len(self.groups)}"
             )
         if self.width < 2 or self.width % 2:
-            raise UserError(f"model.width={self.width}: dme_net has two streams of half this width; give an even number")
+            raise UserError(f"model.width={self.width}: dme_net has two streams of half this width; give an even one")
         stream_widths = [self.width // 2 * 2**level for level in range(LEVELS)]
         deepest = stream_widths[-1]  # 256 at full size, as are the memories' values and prototypes
         self.temporal_encoder = Encoder(stream_widths, self.dtype)
@@ -133,7 +134,7 @@ class DMENet(nn.Module):
         )
 
     def step(self, memory: Memory, images: jax.Array, valid: jax.Array) -> tuple[Memory, Outputs]:
-        """One slice of each subject: images (B, H, W, C), valid (B,) -> the memory after it, logits (B, H, W, heads)."""
+        """One slice of each subject: images (B, H, W, C), valid (B,) -> memory, logits (B, H, W, heads)."""
         return self._advance(memory, self._encode(images), valid)
 
     def scan(self, memory: Memory, images: jax.Array, valid: jax.Array) -> tuple[Memory, Outputs]:
@@ -169,24 +170,21 @@ class DMENet(nn.Module):
 
     def _advance(self, memory: Memory, features: Features, valid: jax.Array) -> tuple[Memory, Outputs]:
         """Reads both memories, predicts, and writes what was seen and predicted."""
-        z = jnp.concatenate([features.temporal, features.structural], axis=-1)
-        key = from_time = from_space = None
-        if memory.temporal is not None:
-            key, from_time = self.temporal_memory.read(memory.temporal, features.temporal)
-        if memory.spatial is not None:
-            from_space = self.spatial_memory.read(memory.spatial, features.structural)
-        remembered = self._combine(z, from_time, from_space)
+        z_t, z_s = features.temporal, features.structural
+        z = jnp.concatenate([z_t, z_s], axis=-1)
+        reading = self.temporal_memory.read(memory.temporal, z_t) if memory.temporal is not None else None
+        from_space = self.spatial_memory.read(memory.spatial, z_s) if memory.spatial is not None else None
+        remembered = self._combine(z, None if reading is None else reading.result, from_space)
         if remembered is not None:
             z = z + self.fuse(remembered).astype(z.dtype)
         logits = self.head(self.decoder(z, features.skips))
 
         temporal, spatial = memory.temporal, memory.spatial
-        if temporal is not None:
-            temporal = self.temporal_memory.write(
-                temporal, features.temporal, key=key, hidden=from_time, mask=_coarse(nn.sigmoid(logits)), valid=valid
-            )
+        if temporal is not None and reading is not None:
+            mask = _coarse(nn.sigmoid(logits))
+            temporal = self.temporal_memory.write(temporal, z_t, reading=reading, mask=mask, valid=valid)
         if spatial is not None:
-            spatial = self.spatial_memory.write(spatial, features.structural, valid=valid)
+            spatial = self.spatial_memory.write(spatial, z_s, valid=valid)
         return Memory(temporal, spatial), Outputs(logits)
 
     def _combine(self, z: jax.Array, from_time: jax.Array | None, from_space: jax.Array | None) -> jax.Array | None:

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.study import Study
 from jaxstroke.runs import files
 
@@ -49,6 +50,7 @@ def overlay(
     areas = mask.sum(axis=(1, 2)) if mask.any() else probabilities.sum(axis=(1, 2))
     shown = np.sort(np.argsort(areas)[::-1][:4])
     words = [word for word, image in study.images.items() if image.ndim == 3]
+    windows = find_layout(study.case.layout).windows
     figure, axes = plt.subplots(
         len(shown),
         len(words) + 1,
@@ -59,7 +61,7 @@ def overlay(
     for row, d in zip(axes, shown, strict=True):
         for axis, word in zip(row, words, strict=False):
             image = study.images[word]
-            low, high = np.percentile(image[image != 0], (1, 99)) if (image != 0).any() else (0.0, 1.0)
+            low, high = windows.get(word) or _range(image)
             axis.imshow(image[d], cmap="gray", vmin=low, vmax=high)
             _outline(axis, mask[d], "red")
             if reference is not None:
@@ -72,6 +74,12 @@ def overlay(
     legend = "red: predicted" + ("" if reference is None else ", green: reference")
     figure.suptitle(f"{title} ({legend}); not for medical use", fontsize=9)
     _save(figure, path)
+
+
+def _range(image: np.ndarray) -> tuple[float, float]:
+    inside = image[image != 0]
+    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
+    return float(low), float(high)
 
 
 def _outline(axis: Any, mask: np.ndarray, colour: str) -> None:

@@ -97,6 +97,12 @@ class Checkpoints:
             self._writer.close()
             self._writer = None
 
+    def seal(self) -> str:
+        """A fingerprint of the best weights as they are on disk."""
+        steps = self.steps()
+        best = self.progress(steps[-1]).get("best_step") if steps else None
+        return files.sha256(self._path(best if best in steps else steps[-1]) / "manifest.json")
+
     def progress(self, step: int) -> dict[str, Any]:
         return files.read_json(self._path(step) / "progress.json")
 

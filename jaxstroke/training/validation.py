@@ -59,7 +59,7 @@ class Validation:
         for name in self._studies:
             spacing_mm = self._cache.study(name).spacing_mm
             masks = self._cache.array(name, "masks")
-            probabilities = self._predictor.prepared(self._cache.array(name, "images"))
+            probabilities = self._predictor.prepared(self._cache.array(name, "images")).probabilities
             for head in range(probabilities.shape[-1]):
                 mask = probabilities[..., head] > settings.threshold
                 mask = largest_component(mask) if settings.largest_component else mask

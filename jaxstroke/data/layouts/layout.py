@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,12 @@ def found(cases: Iterable[Case | None], root: Path, *, title: str, expects: str,
 
 
 def phantom_facts(root: Path) -> dict[str, Any] | None:
-    """Reads the `phantom.json` that marks a folder, or the folder above it, as made by a program; None without one."""
-    for folder in (root, root.parent):
+    """Reads the `phantom.json` that marks studies as computed; None without one.
+
+    It lies in the data set's folder; `root` may also be that of a partition or of one study.
+    """
+    whole = Path(os.path.abspath(root))
+    for folder in (whole, *whole.parents[:2]):
         path = folder / PHANTOM_FILE
         if path.is_file():
             try:

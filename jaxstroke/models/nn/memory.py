@@ -44,6 +44,19 @@ class TemporalState:
 
 
 @flax.struct.dataclass
+class TemporalReading:
+    """What the temporal memory found for a slice.
+
+    Attributes:
+      key: (B, H, W, key width), what was looked for, under which the slice is stored later
+      result: (B, H, W, value width), the recurrent state after the slice
+    """
+
+    key: jax.Array
+    result: jax.Array
+
+
+@flax.struct.dataclass
 class SpatialState:
     """The prototypes of each subject: slots (B, P, width)."""
 
@@ -140,11 +153,11 @@ class TemporalMemory(nn.Module):
             hidden=jnp.zeros((batch, height, width, self.value_width)),
         )
 
-    def read(self, state: TemporalState, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the slice's key (B, H, W, key width) and what is remembered about it (B, H, W, value width)."""
+    def read(self, state: TemporalState, z: jax.Array) -> TemporalReading:
+        """What is remembered about a slice with features (B, H, W, C)."""
         key = self.key(z)
         recalled = self.recall(state, key)
-        return key, self.recurrent(_concatenate(recalled, z), state.hidden)
+        return TemporalReading(key, self.recurrent(_concatenate(recalled, z), state.hidden))
 
     def recall(self, state: TemporalState, key: jax.Array) -> jax.Array:
         """The stored values, weighted by how near their keys are; zero where nothing is stored."""
@@ -164,18 +177,17 @@ class TemporalMemory(nn.Module):
         state: TemporalState,
         z: jax.Array,
         *,
-        key: jax.Array,
-        hidden: jax.Array,
+        reading: TemporalReading,
         mask: jax.Array,
         valid: jax.Array,
     ) -> TemporalState:
-        """Remembers a slice: its features (B, H, W, C), and its mask (B, H, W, heads) at the features' resolution."""
+        """Remembers a slice: what was read for it, its features (B, H, W, C), and its mask (B, H, W, heads)."""
         value = self.value(_concatenate(z, mask))
         new = TemporalState(
-            keys=push(state.keys, key),
+            keys=push(state.keys, reading.key),
             values=push(state.values, value),
             stored=push(state.stored, jnp.ones_like(valid)),
-            hidden=hidden,
+            hidden=reading.result,
         )
         return keep_where_padded(valid, new, state)
 

@@ -31,7 +31,7 @@ def bilinear_matrix(size_in: int, size_out: int, *, align_corners: bool) -> np.n
     return matrix
 
 
-def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool = True) -> jax.Array:
+def resize_bilinear(x: jax.Array, size: tuple[int, ...], *, align_corners: bool = True) -> jax.Array:
     """Brings (..., H, W, C) to (..., size[0], size[1], C) by bilinear interpolation."""
     height, width = x.shape[-3:-1]
     if (height, width) == tuple(size):
@@ -51,10 +51,18 @@ def upsample_nearest(x: jax.Array, factor: int = 2) -> jax.Array:
 def max_pool(x: jax.Array) -> jax.Array:
     """2 x 2 maximum, an odd last row or column dropped, as the public implementations do.
 
-    Written as a reshape and a maximum: its gradient is much faster on a CPU than that of `reduce_window`.
+    Written as comparisons of pairs: their gradient is much faster on a CPU than that of `reduce_window`, goes to the
+    first of equal pixels as in PyTorch, and is safe.  The gradient of `jnp.max` divides by the number of pixels that
+    equal the maximum; a compiler that computes the pixels anew for it, rounding otherwise, finds none and returns NaN.
     """
     blocks = _blocks(x)
-    return blocks.max(axis=(-4, -2))
+    rows = _larger(blocks[..., 0, :], blocks[..., 1, :])
+    return _larger(rows[..., 0, :, :], rows[..., 1, :, :])
+
+
+def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The maximum, NaN if either is; its gradient goes to one of the two, always."""
+    return jnp.where((second > first) | jnp.isnan(second), second, first)
 
 
 def average_pool(x: jax.Array) -> jax.Array:
@@ -79,3 +87,22 @@ def match_size(x: jax.Array, reference: jax.Array) -> jax.Array:
         return x
     padding = [(0, 0)] * (x.ndim - 3) + [(0, rows), (0, columns), (0, 0)]
     return jnp.pad(x, padding, mode="edge")
+
+
+def adaptive_average_pool(x: jax.Array, bins: int) -> jax.Array:
+    """Brings (..., H, W, C) to (..., bins, bins, C); bin b is the mean of the pixels floor(b H / bins) to
+    ceil((b + 1) H / bins), as in PyTorch: bins overlap where `bins` does not divide the size.
+    """
+    rows, columns = (jnp.asarray(_bin_matrix(size, bins), x.dtype) for size in x.shape[-3:-1])
+    with jax.named_scope(INTERPOLATION):
+        x = jnp.einsum("ph,...hwc->...pwc", rows, x)
+        return jnp.einsum("qw,...pwc->...pqc", columns, x)
+
+
+def _bin_matrix(size: int, bins: int) -> np.ndarray:
+    """The (bins, size) matrix of the means."""
+    matrix = np.zeros((bins, size), np.float32)
+    for bin_number in range(bins):
+        low, high = bin_number * size // bins, -(-(bin_number + 1) * size // bins)
+        matrix[bin_number, low:high] = 1.0 / (high - low)
+    return matrix

@@ -1,0 +1,237 @@
+"""What a run computes depends on its experiment and its data alone: not on interruptions, devices or workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxstroke import devices, experiment
+from jaxstroke.data.cache import Cache, build_cache
+from jaxstroke.data.source import open_source
+from jaxstroke.data.splits import Split
+from jaxstroke.experiment import Experiment
+from jaxstroke.models import apply
+from jaxstroke.runs.folder import RunFolder
+from jaxstroke.schedules import build_optimiser, learning_rate
+from jaxstroke.training import state as states
+from jaxstroke.training import step as steps
+from jaxstroke.training.loop import NotFinite, Training
+from jaxstroke.training.report import Report
+from jaxstroke.training.signals import INTERRUPTED, REQUEUE
+
+TINY = {
+    "data.size": 32,
+    "data.spacing_mm": 6.0,
+    "data.batch": 4,
+    "data.depth": 2,
+    "data.phantom_cases": 6,
+    "model.width": 4,
+    "training.epochs": 3,
+    "training.steps_per_epoch": 4,
+    "training.patience_epochs": None,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Experiment:
+    return experiment.override(experiment.load("dme_isles18"), TINY)
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny: Experiment) -> tuple[Cache, Split]:
+    folder = devices.cache_folder()
+    source = open_source(tiny.data, None, folder)
+    cache = build_cache(source.cases, tiny.data, folder / "prepared")
+    names = [study.study for study in cache.studies]
+    return cache, Split(tuple(names[:4]), tuple(names[4:5]), tuple(names[5:]))
+
+
+class Interrupting(Report):
+    """A report that sends this process a signal when a step is reached."""
+
+    def __init__(self, events: Path, *, at: int, number: signal.Signals) -> None:
+        super().__init__(events, phantom=True)
+        self._at_step, self._number = at, number
+
+    def stepped(self, step: int, loss: float, rate: float, images_per_second: float) -> None:
+        super().stepped(step, loss, rate, images_per_second)
+        if step == self._at_step:
+            os.kill(os.getpid(), self._number)
+
+
+def _train(wanted: Experiment, prepared: tuple[Cache, Split], path: Path, report: Report | None = None) -> Any:
+    run = RunFolder(path)
+    with report or Report(path / "events", phantom=True) as shown:
+        training = Training(wanted, *prepared, run, shown)
+        ending = training.run(training.start())
+    return ending, run, training
+
+
+def _bits(training: Training) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(training._state)]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Experiment, prepared: tuple[Cache, Split], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run that nothing interrupts."""
+    return _train(tiny, prepared, tmp_path_factory.mktemp("whole"))
+
+
+def test_a_run_to_its_end_leaves_a_journal_and_checkpoints(whole: Any, tiny: Experiment) -> None:
+    ending, run, _ = whole
+    assert (ending.step, ending.code) == (12, 0)
+    rows = run.journal.rows()
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    assert all(np.isfinite(row["loss"]) and 0 <= row["dice"] <= 1 for row in rows)
+    best = max(rows, key=lambda row: row["dice"])["step"]
+    assert set(run.checkpoints().steps()) == {8, 12, best}
+
+
+def test_the_same_run_again_gives_the_same_bits(
+    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
+) -> None:
+    _, run, training = _train(tiny, prepared, tmp_path)
+    for one, other in zip(_bits(whole[2]), _bits(training), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert run.journal.rows() == whole[1].journal.rows()
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, REQUEUE)])
+def test_interrupted_in_an_epoch_and_resumed_equals_never_interrupted(
+    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """The signal comes at step 1, is heeded after step 2 of 4, and the journal of the epoch is still exact."""
+    ending, run, _ = _train(tiny, prepared, tmp_path, Interrupting(tmp_path / "events", at=1, number=number))
+    assert (ending.code, ending.step) == (code, 2) and run.checkpoints().steps() == [2]
+    ending, run, training = _train(tiny, prepared, tmp_path)
+    assert ending.step == 12
+    for one, other in zip(_bits(whole[2]), _bits(training), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert run.journal.rows() == whole[1].journal.rows()
+
+
+def test_a_finished_run_started_again_does_nothing(whole: Any, tiny: Experiment, prepared: tuple[Cache, Split]) -> None:
+    _, run, _ = whole
+    before = run.journal.rows()
+    ending, _, _ = _train(tiny, prepared, run.path)
+    assert ending.reason == "it had already run to its end" and run.journal.rows() == before
+
+
+def test_the_number_of_data_workers_changes_nothing(
+    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
+) -> None:
+    _, run, _ = _train(experiment.override(tiny, {"data.workers": 1}), prepared, tmp_path)
+    assert run.journal.rows() == whole[1].journal.rows()
+
+
+def test_patience_ends_a_run(tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path) -> None:
+    """A learning rate of zero never lowers the loss after the first epoch."""
+    stuck = experiment.override(
+        tiny, {"optimiser.learning_rate": 0.0, "training.patience_epochs": 1, "training.epochs": 50}
+    )
+    ending, run, _ = _train(stuck, prepared, tmp_path)
+    assert ending.epoch == 2 and "stopped falling" in ending.reason and len(run.journal.rows()) == 2
+
+
+def test_a_loss_that_is_not_finite_names_steps_and_studies_and_keeps_the_last_good_checkpoint(
+    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
+) -> None:
+    cache, split = prepared
+    _train(experiment.override(tiny, {"training.epochs": 1}), prepared, tmp_path)
+    poisoned = tmp_path / "cache"
+    poisoned.mkdir()
+    for path in cache.folder.iterdir():
+        (poisoned / path.name).write_bytes(path.read_bytes())
+    for study in split.train:
+        images = np.load(poisoned / f"{study}.images.npy")
+        np.save(poisoned / f"{study}.images.npy", np.full_like(images, np.nan))
+    bad = dataclasses.replace(cache, folder=poisoned)
+    with pytest.raises(NotFinite, match=r"the loss became nan in step 5 .*held case_\d.*the checkpoint of step 4 is"):
+        _train(tiny, (bad, split), tmp_path)
+    run = RunFolder(tmp_path)
+    assert run.checkpoints().steps() == [4] and [row["step"] for row in run.journal.rows()] == [4]
+    _, run, training = _train(tiny, prepared, tmp_path)  # with the data mended it goes on from there
+    for one, other in zip(_bits(whole[2]), _bits(training), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_device_and_four_take_the_same_steps(tiny: Experiment, prepared: tuple[Cache, Split]) -> None:
+    from jaxstroke.data import stream
+
+    cache, split = prepared
+    network = apply.build(tiny)
+    rate = learning_rate(tiny.schedule, tiny.optimiser, steps_per_epoch=4, epochs=3)
+    optimiser = build_optimiser(tiny.optimiser, rate)
+    ends = []
+    for count in (1, 4):
+        over = jax.make_mesh(
+            (count,), (devices.DATA_AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count]
+        )
+        step, _ = steps.compile_steps(tiny, network, optimiser, over)
+        state = jax.device_put(states.create(network, optimiser, tiny.data, seed=0), devices.replicated(over))
+        batches = stream.training_batches(cache, split.train, tiny.data, seed=0)
+        losses = []
+        for _ in range(5):
+            state, figures = step(state, devices.to_devices(next(batches), over))
+            losses.append(float(figures["loss"]))
+        ends.append((losses, [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]))
+    (one_losses, one), (four_losses, four) = ends
+    np.testing.assert_allclose(one_losses, four_losses, rtol=1e-5)
+    for first, second in zip(one, four, strict=True):
+        assert np.linalg.norm(first - second) <= 1e-4 * max(np.linalg.norm(first), 1e-3)
+
+
+def test_a_batch_that_does_not_divide_by_the_devices_names_sizes_that_do(
+    tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
+) -> None:
+    wanted = experiment.override(tiny, {"data.batch": 6})
+    with pytest.raises(experiment.UserError, match="data.batch=6: .* 4 devices; 4 or 8 would"):
+        _train(wanted, prepared, tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_outright_and_started_again_equals_never_killed(whole: Any, tmp_path: Path) -> None:
+    """The door itself, killed by SIGKILL as soon as it has a checkpoint, then started again with the same words."""
+    words = [sys.executable, "-m", "jaxstroke.train", "--exp", "dme_isles18", "--out", str(tmp_path / "run")]
+    for name, value in TINY.items():
+        words += ["--set", f"{name}={'none' if value is None else value}"]
+    words += ["--set", "data.folds=3"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+    def final(path: Path) -> tuple[list[dict], list[np.ndarray]]:
+        run = RunFolder(path)
+        wanted = run.experiment()
+        network = apply.build(wanted)
+        optimiser = build_optimiser(wanted.optimiser, lambda step: 0.0)
+        target = states.abstract(network, optimiser, wanted.data)
+        restored = run.checkpoints().restore_last(
+            devices.placed(target.trees(), devices.replicated(devices.mesh()))
+        )
+        assert restored is not None and restored.step == 12
+        return run.journal.rows(), [np.asarray(leaf) for leaf in jax.tree.leaves(restored.trees)]
+
+    unhurt = [*words[:6], str(tmp_path / "unhurt"), *words[7:]]
+    subprocess.run(unhurt, env=environment, check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        while not list((tmp_path / "run").glob("checkpoints/step-*/manifest.json")) and process.poll() is None:
+            signal.sigtimedwait([], 0.05)
+    finally:
+        process.kill()
+        process.communicate()
+    again = subprocess.run(words, env=environment, check=True, capture_output=True, text=True, timeout=300)
+    assert "resuming" in again.stdout or process.returncode == 0
+    (rows, bits), (unhurt_rows, unhurt_bits) = final(tmp_path / "run"), final(tmp_path / "unhurt")
+    assert json.dumps(rows) == json.dumps(unhurt_rows)
+    for one, other in zip(bits, unhurt_bits, strict=True):
+        np.testing.assert_array_equal(one, other)
