@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from jaxstroke.errors import UserError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+_PLAIN_EVERY_S = 5.0
 PHANTOM_NOTICE = "PHANTOM DATA: no real patient was used; the figures say nothing about real stroke."
 
 
@@ -45,7 +47,9 @@ def warn(text: str) -> None:
 
 
 def next_command(*words: str) -> None:
-    """Prints what to type next, quoted for a shell."""
+    """Prints what to type next, quoted for a shell, with the Python that runs now where `python` is another one."""
+    if words[0] == "python" and shutil.which("python") != sys.executable:
+        words = (os.path.relpath(sys.executable), *words[1:])
     say(f"next: {shlex.join(words)}")
 
 
@@ -60,32 +64,44 @@ def bar(title: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]
             task = progress.add_task(title, total=total, note="")
 
             def advance(steps: int = 1, note: str | None = None) -> None:
-                progress.update(task, advance=steps, **({} if note is None else {"note": note}))
+                progress.update(task, advance=steps)
+                if note is not None:
+                    progress.update(task, note=note)
 
             yield advance
         return
-    state = {"done": 0, "note": "", "shown": time.monotonic(), "begun": time.monotonic()}
-
-    def show() -> None:
-        seconds = time.monotonic() - state["begun"]
-        left = seconds / max(state["done"], 1) * (total - state["done"])
-        tail = f", {left:.0f} s left" if 0 < state["done"] < total else f", {seconds:.0f} s"
-        note = f"  {state['note']}" if state["note"] else ""
-        say(f"{title}: {state['done']}/{total}{' ' + unit if unit else ''}{tail}{note}")
-        state["shown"] = time.monotonic()
-
-    def advance_plainly(steps: int = 1, note: str | None = None) -> None:
-        state["done"] += steps
-        if note is not None:
-            state["note"] = note
-        if time.monotonic() - state["shown"] > 5:
-            show()
-
-    say(f"{title}: 0/{total}{' ' + unit if unit else ''}")
+    plain = _PlainBar(title, total, unit)
+    plain.show()
     try:
-        yield advance_plainly
+        yield plain.advance
     finally:
-        show()
+        plain.show()
+
+
+class _PlainBar:
+    """The bar of a log file: a line every few seconds."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, f" {unit}" if unit else ""
+        self._done, self._note = 0, ""
+        self._begun = self._shown = time.monotonic()
+        self._said = ""
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        self._done += steps
+        self._note = self._note if note is None else note
+        if time.monotonic() - self._shown > _PLAIN_EVERY_S:
+            self.show()
+
+    def show(self) -> None:
+        self._shown = time.monotonic()
+        seconds = self._shown - self._begun
+        left = seconds / max(self._done, 1) * (self._total - self._done)
+        time_told = f", {left:.0f} s left" if 0 < self._done < self._total else f", {seconds:.0f} s"
+        line = f"{self._title}: {self._done}/{self._total}{self._unit}"
+        if line != self._said:
+            say(line + (time_told if self._done else "") + (f"  {self._note}" if self._note else ""))
+        self._said = line
 
 
 def _rich_progress() -> Progress:

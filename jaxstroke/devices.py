@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 
 def keep_compiled_programs() -> None:
     """Lets a second start of the same program skip its compilation; a folder set by the user is left alone."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

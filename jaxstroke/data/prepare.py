@@ -148,7 +148,7 @@ def _border(image: np.ndarray) -> np.ndarray:
 
 
 def _above_noise(image: np.ndarray, noise: float) -> np.ndarray:
-    """The largest connected part above three times the border's median, which of 500 pixels of Rayleigh noise one is."""
+    """The largest connected part above three times the border's median: one in 500 pixels of Rayleigh noise is."""
     above = ndimage.binary_opening(image > 3 * noise, np.ones((1, 3, 3)))
     parts, count = ndimage.label(above)  # type: ignore[misc]
     return parts == np.bincount(parts.ravel())[1:].argmax() + 1 if count else image != 0
@@ -270,16 +270,21 @@ def _to_prepared(values: np.ndarray, inverse: Inverse) -> np.ndarray:
 
 def _resample(values: np.ndarray, plane: tuple[int, int]) -> np.ndarray:
     """(D, H, W, C) to (D, *plane, C), linear along columns and rows; the very same values where nothing changes."""
-    depth, height, width, channels = values.shape
-    if (height, width) == plane:
+    if values.shape[1:3] == plane:
         return values
-    # Channels go first, so that each axis is one large matrix product.
-    stack = np.ascontiguousarray(np.moveaxis(values, -1, 0))
-    if width != plane[1]:
-        stack = (stack.reshape(-1, width) @ _weights(width, plane[1]).T).reshape(channels, depth, height, plane[1])
-    if height != plane[0]:
-        stack = _weights(height, plane[0]) @ stack
-    return np.ascontiguousarray(np.moveaxis(stack, 0, -1))
+    # Each axis in turn goes last, so that it is one large matrix product: many small ones are slow on many threads.
+    stack = values.transpose(0, 3, 1, 2)
+    stack = _resample_last(stack, plane[1]).swapaxes(2, 3)
+    stack = _resample_last(stack, plane[0])
+    return np.ascontiguousarray(stack.transpose(0, 3, 2, 1))
+
+
+def _resample_last(stack: np.ndarray, after: int) -> np.ndarray:
+    before = stack.shape[-1]
+    if before == after:
+        return stack
+    flat = np.ascontiguousarray(stack).reshape(-1, before) @ _weights(before, after).T
+    return flat.reshape(*stack.shape[:-1], after)
 
 
 @functools.lru_cache(maxsize=64)

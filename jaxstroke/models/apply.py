@@ -65,4 +65,6 @@ def train_forward(
 
 def forward(network: nn.Module, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], data: Data) -> Outputs:
     """Runs the network with its stored statistics."""
-    return network.apply(variables, *inputs(batch, data), train=False)
+    outputs = network.apply(variables, *inputs(batch, data), train=False)
+    assert isinstance(outputs, Outputs)
+    return outputs

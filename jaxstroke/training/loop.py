@@ -148,11 +148,11 @@ class Training:
             if epoch_ends or stop.code is not None or len(pending) >= _FETCH_EVERY_STEPS or step == first_step:
                 losses = self._fetch(pending, done)
                 self._report.stepped(
-                    done, losses[-1], float(self._rate(step)), images_seen / (time.monotonic() - begun)
+                    done, losses[-1], self._rate_at(step), images_seen / (time.monotonic() - begun)
                 )
                 self._progress.add(losses)
                 pending = []
-            if epoch_ends and self._end_epoch(done, float(self._rate(step))):
+            if epoch_ends and self._end_epoch(done, self._rate_at(step)):
                 return Ending(done, done // self.steps_per_epoch, "the validation loss had stopped falling")
             if stop.code is not None:
                 self._save(done)
@@ -160,6 +160,9 @@ class Training:
                     done, done // self.steps_per_epoch, "it was asked to stop; everything is saved", stop.code
                 )
         return Ending(last_step, last_step // self.steps_per_epoch, "all epochs are done")
+
+    def _rate_at(self, step: int) -> float:
+        return float(np.asarray(self._rate(step)))
 
     def _batches(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         settings = self._experiment

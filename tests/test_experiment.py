@@ -1,0 +1,199 @@
+"""Experiments: found by name, overridden by dotted words, kept as JSON without loss."""
+
+import ast
+import dataclasses
+import json
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxstroke import experiment
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data, Experiment, Loss, Model
+
+NAMES = experiment.names()
+FILES = sorted(experiment.folder().glob("[a-z]*.py"))
+
+PLAIN = Experiment(
+    name="plain",
+    title="",
+    paper="",
+    data=Data(layout="isles2018", groups=(("CBF", "CBV"), ("CT",))),
+    model=Model("unet", {"width": 32}),
+    loss=Loss(terms={"soft_dice": 1.0}),
+)
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+# --- every experiment of the house --------------------------------------------------------------------------------
+
+
+def test_names_are_unique_and_found() -> None:
+    assert NAMES and len(NAMES) == len(set(NAMES))
+    assert {path.stem for path in FILES} <= set(NAMES), "an experiment is named as its file"
+
+
+@pytest.mark.parametrize("scale", ["full", "small"])
+@pytest.mark.parametrize("name", NAMES)
+def test_json_gives_back_the_same_experiment(name: str, scale: str) -> None:
+    loaded = experiment.load(name, scale=scale)
+    assert (loaded.name, loaded.scale) == (name, scale)
+    again = experiment.from_json(experiment.to_json(loaded))
+    assert again == loaded
+    assert experiment.differences(again, loaded) == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_json_holds_no_constant_that_other_readers_refuse(name: str) -> None:
+    json.dumps(dataclasses.asdict(experiment.load(name)), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_small_scale_asks_for_less(name: str) -> None:
+    full, small = experiment.load(name), experiment.load(name, scale="small")
+    assert small.data.size <= full.data.size and small.training.epochs <= full.training.epochs
+    assert small.data.layout == full.data.layout and small.data.groups == full.data.groups
+    assert small.model.name == full.model.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_docstring_says_paper_command_and_published_figure(path) -> None:
+    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert re.search(r"^Paper: ", told, re.MULTILINE)
+    assert re.search(r"^Published\b[^:]*: ", told, re.MULTILINE)
+    assert f"python -m jaxstroke.train --exp {path.stem}" in told
+
+
+# --- words on the command line ------------------------------------------------------------------------------------
+
+
+def test_unknown_name_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean .*dme_isles18"):
+        experiment.load("dme_isle18")
+    with pytest.raises(UserError, match="--scale tiny: it must be full or small"):
+        experiment.load("dme_isles18", scale="tiny")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("data.batch", "4", 4),
+        ("data.batch", 4.0, 4),
+        ("data.spacing_mm", "none", None),
+        ("data.spacing_mm", "1.5", 1.5),
+        ("data.targets", "ADC/R1,DWI/R1", ("ADC/R1", "DWI/R1")),
+        ("data.targets", "lesion", ("lesion",)),
+        ("data.groups", '[["DWI"],["ADC","FLAIR"]]', (("DWI",), ("ADC", "FLAIR"))),
+        ("data.example", "clip", "clip"),
+        ("augment.scale", "0.8,1.2", (0.8, 1.2)),
+        ("augment.flip_left_right", "true", True),
+        ("training.steps_per_epoch", "None", None),
+        ("evaluation.largest_component", "0", False),
+        ("loss.terms.soft_dice", "0.5", 0.5),
+        ("loss.level_weights", "0.25,0.75", (0.25, 0.75)),
+        ("optimiser.learning_rate", "1e-3", 0.001),
+    ],
+)
+def test_words_take_the_declared_type(path: str, text: object, value: object) -> None:
+    node: object = experiment.override(PLAIN, {path: text})
+    for name in path.split("."):
+        node = node[name] if isinstance(node, dict) else getattr(node, name)
+    assert node == value and type(node) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("8", 8), ("0.5", 0.5), ("true", True), ("False", False), ("sum", "sum"), ("1,2,6", (1, 2, 6)), ("null", None)],
+)
+def test_options_of_the_network_are_read_as_what_they_look_like(text: str, value: object) -> None:
+    options = experiment.override(PLAIN, {"model.mode": text}).model.options
+    assert options == {"width": 32, "mode": value} and type(options["mode"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "says"),
+    [
+        ("data.bach", "4", r"data\.bach: there is no such field\. Did you mean data\.batch"),
+        ("dat.batch", "4", r"dat\.batch: there is no such field\. Did you mean data"),
+        ("data.batch", "four", r"data\.batch=four: a whole number is expected"),
+        ("data.batch", "4.5", r"data\.batch=4\.5: a whole number is expected"),
+        ("data.example", "slize", r"data\.example=slize: it must be one of slice, clip, volume, series"),
+        ("augment.flip_left_right", "maybe", r"augment\.flip_left_right=maybe: true or false is expected"),
+        ("augment.scale", "0.8,1,1.2", r"augment\.scale=0\.8,1,1\.2: a list such as 1,2 is expected"),
+        ("loss.terms.soft_dice", "much", r"loss\.terms\.soft_dice=much: a number is expected"),
+        ("data", "4", r"data: this is a group of fields; name one of data\.layout, "),
+        ("data.batch.size", "4", r"data\.batch\.size: batch is a single value"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line_that_helps(path: str, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        experiment.override(PLAIN, {path: text})
+    assert "\n" not in str(caught.value)
+
+
+def test_assignments_are_cut_at_the_first_sign() -> None:
+    words = experiment.parse_assignments(["data.batch = 4", "model.word=a=b"])
+    assert words == {"data.batch": "4", "model.word": "a=b"}
+    for wrong in ("data.batch", "=4"):
+        with pytest.raises(UserError, match="write it as FIELD=VALUE"):
+            experiment.parse_assignments([wrong])
+
+
+def test_overriding_leaves_the_original_alone() -> None:
+    changed = experiment.override(PLAIN, {"data.batch": "4", "model.width": "8", "loss.terms.soft_dice": "2"})
+    assert (PLAIN.data.batch, PLAIN.model.options, PLAIN.loss.terms) == (8, {"width": 32}, {"soft_dice": 1.0})
+    assert experiment.differences(PLAIN, changed) == {
+        "data.batch": (8, 4),
+        "loss.terms.soft_dice": (1.0, 2.0),
+        "model.options.width": (32, 8),
+    }
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+@given(
+    learning_rate=finite,
+    scale=st.tuples(finite, finite),
+    weights=st.lists(finite, max_size=6),
+    epochs=st.integers(),
+    terms=st.dictionaries(st.text(), finite),
+    option=st.recursive(
+        st.none() | st.booleans() | st.integers() | finite | st.text(), lambda inner: st.lists(inner, max_size=3)
+    ),
+)
+def test_json_keeps_every_number(learning_rate, scale, weights, epochs, terms, option) -> None:
+    made = dataclasses.replace(
+        PLAIN,
+        model=Model("unet", {"option": experiment.convert(option, object, "option")}),
+        loss=dataclasses.replace(PLAIN.loss, terms=terms, level_weights=tuple(weights)),
+        optimiser=dataclasses.replace(PLAIN.optimiser, learning_rate=learning_rate),
+        augment=dataclasses.replace(PLAIN.augment, scale=scale),
+        training=dataclasses.replace(PLAIN.training, epochs=epochs),
+    )
+    assert experiment.from_json(experiment.to_json(made)) == made
+
+
+@given(finite)
+def test_a_number_survives_the_command_line(number: float) -> None:
+    assert experiment.override(PLAIN, {"optimiser.learning_rate": repr(number)}).optimiser.learning_rate == number
+    assert math.isclose(experiment.override(PLAIN, {"model.x": repr(number)}).model.options["x"], number, rel_tol=0)
+
+
+def test_missing_fields_take_their_defaults_and_unknown_ones_are_refused() -> None:
+    tree = json.loads(experiment.to_json(PLAIN))
+    del tree["training"], tree["data"]["workers"]
+    assert experiment.from_json(json.dumps(tree)) == PLAIN
+    with pytest.raises(UserError, match=r"experiment\.data: there is no field bach\. Did you mean batch"):
+        experiment.from_json(json.dumps(tree | {"data": tree["data"] | {"bach": 4}}))
+    with pytest.raises(UserError, match="not readable JSON"):
+        experiment.from_json("{")
+    with pytest.raises(UserError, match=r"experiment\.data: a group of fields is expected"):
+        experiment.from_json(json.dumps(tree | {"data": 4}))
+    del tree["model"]
+    with pytest.raises(UserError, match="experiment: .*model"):
+        experiment.from_json(json.dumps(tree))
