@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,47 @@ def build_cache(cases: Sequence[Case], data: Data, folder: Path, progress: Progr
     home = folder / fingerprint
     studies = []
     for case in cases:
-        studies.append(_finished(home, case, fingerprint) or _build_study(home, case, data, fingerprint))
+        studies.append(_finished(home, case.study, fingerprint) or _build_study(home, case, data, fingerprint))
         advance(1, case.study)
+    return _indexed(home, fingerprint, recipe, sources, studies)
+
+
+def derive_cache(
+    cache: Cache,
+    folder: Path,
+    *,
+    name: str,
+    made_by: Sequence[str],
+    channel: Callable[[str, np.ndarray], np.ndarray],
+    progress: Progress | None = None,
+) -> Cache:
+    """Returns a cache of the same studies with one more image behind the others, or takes the one that is there.
+
+    Args:
+      cache: what it is made from.
+      folder: of all caches.
+      name: the word of the new image.
+      made_by: what else than the cache decides it, such as checksums of weights.
+      channel: (study, images (D, H, W, C)) -> the new image (D, H, W).
+      progress: called with (1, study) after each study.
+    """
+    advance = progress or (lambda steps, note: None)
+    text = json.dumps([FORMAT, cache.fingerprint, name, *made_by])
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    home = folder / fingerprint
+    studies = []
+    for study in cache.studies:
+        done = _finished(home, study.study, fingerprint)
+        studies.append(done or _derive_study(home, cache, study, channel, fingerprint))
+        advance(1, study.study)
+    recipe = {**cache.recipe, "derived": [*cache.recipe.get("derived", []), name]}
+    return _indexed(home, fingerprint, recipe, {"cache": cache.fingerprint, "made_by": list(made_by)}, studies)
+
+
+def _indexed(
+    home: Path, fingerprint: str, recipe: dict[str, Any], sources: dict[str, Any], studies: Sequence[CachedStudy]
+) -> Cache:
+    """Writes the index of finished studies, unless it is there already, and opens the cache."""
     index = {
         "format": FORMAT,
         "fingerprint": fingerprint,
@@ -212,12 +251,32 @@ def _file_name(study: str, kind: str) -> str:
 
 def _build_study(home: Path, case: Case, data: Data, fingerprint: str) -> CachedStudy:
     prepared = prepare(read_study(case, data.channels, data.targets), data)
-    files = {}
-    for kind, dtype in _ARRAYS.items():
-        name = _file_name(case.study, kind)
-        files[name] = _write_array(home / name, getattr(prepared, kind).astype(dtype))
-    study = _describe(case, prepared, files)
-    _write_json(home / f"{case.study}.json", {"fingerprint": fingerprint, **dataclasses.asdict(study)})
+    files = _write_arrays(home, case.study, {kind: getattr(prepared, kind) for kind in _ARRAYS})
+    return _seal(home, _describe(case, prepared, files), fingerprint)
+
+
+def _derive_study(
+    home: Path,
+    cache: Cache,
+    study: CachedStudy,
+    channel: Callable[[str, np.ndarray], np.ndarray],
+    fingerprint: str,
+) -> CachedStudy:
+    arrays = {kind: np.asarray(cache.array(study.study, kind)) for kind in _ARRAYS}
+    added = np.asarray(channel(study.study, arrays["images"]), np.float32)
+    arrays["images"] = np.concatenate([arrays["images"], added[..., None]], axis=-1)
+    files = _write_arrays(home, study.study, arrays)
+    return _seal(home, dataclasses.replace(study, files=files), fingerprint)
+
+
+def _write_arrays(home: Path, study: str, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    names = {kind: _file_name(study, kind) for kind in _ARRAYS}
+    return {names[kind]: _write_array(home / names[kind], arrays[kind].astype(_ARRAYS[kind])) for kind in _ARRAYS}
+
+
+def _seal(home: Path, study: CachedStudy, fingerprint: str) -> CachedStudy:
+    """Marks a study as finished."""
+    _write_json(home / f"{study.study}.json", {"fingerprint": fingerprint, **dataclasses.asdict(study)})
     return study
 
 
@@ -229,19 +288,19 @@ def _describe(case: Case, prepared: Prepared, files: dict[str, str]) -> CachedSt
     )
 
 
-def _finished(home: Path, case: Case, fingerprint: str) -> CachedStudy | None:
+def _finished(home: Path, name: str, fingerprint: str) -> CachedStudy | None:
     """The study as an earlier build left it, or None; a damaged one is said aloud and made again."""
-    path = home / f"{case.study}.json"
+    path = home / f"{name}.json"
     if not path.exists():
         return None
     tree = _read_json(path)
     if tree is None or tree.pop("fingerprint", None) != fingerprint:
-        console.warn(f"{path}: it is damaged; study {case.study} is prepared again")
+        console.warn(f"{path}: it is damaged; study {name} is prepared again")
         return None
     study = _study_from(tree, path)
     damaged = _damaged(home, study)
     if damaged:
-        console.warn(f"{damaged}: it is missing or damaged; study {case.study} is prepared again")
+        console.warn(f"{damaged}: it is missing or damaged; study {name} is prepared again")
         return None
     return study
 

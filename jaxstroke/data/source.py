@@ -59,7 +59,9 @@ def embedded_phantom(data: Data, cache: Path) -> Path:
     """Returns the folder of the phantom that the experiment asks for; makes it where it is not there yet."""
     from jaxstroke.data import phantom
 
-    folder = cache / f"phantom-{data.layout}-{data.phantom_seed}-{data.phantom_cases}"
+    with_ctp = "CTP" in data.channels
+    name = f"phantom-{data.layout}-{data.phantom_seed}-{data.phantom_cases}{'-ctp' if with_ctp else ''}"
+    folder = cache / name
     if phantom_facts(folder) is None:
         with console.bar("making the phantom", data.phantom_cases, "studies") as advance:
             phantom.generate(
@@ -67,7 +69,7 @@ def embedded_phantom(data: Data, cache: Path) -> Path:
                 cases=data.phantom_cases,
                 seed=data.phantom_seed,
                 folder=folder,
-                with_ctp="CTP" in data.channels,
+                with_ctp=with_ctp,
                 workers=min(os.cpu_count() or 1, 8),
                 progress=advance,
             )

@@ -50,7 +50,7 @@ def split(
     if fixed_test:
         tested = _fixed(patients_by_study, fixed_test)
     else:
-        tested = _dealt(patients_by_study, patients, folds, fold, seed)
+        tested = deal(patients_by_study, folds, seed=seed)[fold]
     remaining = [patient for patient in patients if patient not in tested]
     needed = 2 if validation_fraction else 1
     if len(remaining) < needed:
@@ -66,10 +66,11 @@ def split(
     return Split(tuple(chosen["train"]), tuple(chosen["validation"]), tuple(chosen["test"]))
 
 
-def _dealt(patients_by_study: Mapping[str, str], patients: list[str], folds: int, fold: int, seed: int) -> set[str]:
-    """The patients of one fold."""
+def deal(patients_by_study: Mapping[str, str], folds: int, *, seed: int) -> list[set[str]]:
+    """Deals patients to folds with about equally many studies; the same for the same names and seed."""
+    patients = sorted(set(patients_by_study.values()))
     if len(patients) < folds:
-        raise UserError(f"data.folds={folds}: there are only {len(patients)} patients; use fewer folds or more studies")
+        raise UserError(f"{folds} folds: there are only {len(patients)} patients; use fewer folds or more studies")
     studies = {patient: 0 for patient in patients}
     for patient in patients_by_study.values():
         studies[patient] += 1
@@ -80,7 +81,7 @@ def _dealt(patients_by_study: Mapping[str, str], patients: list[str], folds: int
         smallest = min(range(folds), key=lambda index: (counts[index], len(held[index])))
         held[smallest].append(patient)
         counts[smallest] += studies[patient]
-    return set(held[fold])
+    return [set(members) for members in held]
 
 
 def _fixed(patients_by_study: Mapping[str, str], fixed_test: Collection[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,21 +39,23 @@ class TrainState:
 
 def create(network: nn.Module, optimiser: optax.GradientTransformation, data: Data, *, seed: int) -> TrainState:
     """Draws the first weights; they depend on the seed alone."""
-
-    @jax.jit
-    def build(key: jax.Array) -> TrainState:
-        variables = apply.initialise(network, data, key)
-        params = variables["params"]
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=optimiser.init(params),
-        )
-
-    return build(jax.random.key(seed))
+    # Run once: on a CPU, optimising the program takes many times longer than running it as it is.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    draw = jax.jit(functools.partial(_draw, network, optimiser, data), compiler_options=options)
+    return draw(jax.random.key(seed))
 
 
 def abstract(network: nn.Module, optimiser: optax.GradientTransformation, data: Data) -> TrainState:
     """The shapes and types of the state, nothing computed."""
-    return jax.eval_shape(lambda: create(network, optimiser, data, seed=0))
+    return jax.eval_shape(functools.partial(_draw, network, optimiser, data), jax.random.key(0))
+
+
+def _draw(network: nn.Module, optimiser: optax.GradientTransformation, data: Data, key: jax.Array) -> TrainState:
+    variables = apply.initialise(network, data, key)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimiser.init(params),
+    )

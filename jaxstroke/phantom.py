@@ -1,0 +1,64 @@
+"""Makes a phantom: studies that look like a public data set on disk and hold no real patient.
+
+python -m jaxstroke.phantom --layout isles2018 --cases 60 --seed 2018 -o phantoms/isles2018
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from jaxstroke import console
+
+_LAYOUTS = ("isles2018", "isles2022", "two_reader")
+
+
+def main(arguments: list[str]) -> int:
+    words = _parser().parse_args(arguments)
+    from jaxstroke.data.phantom import dataset
+
+    console.say(console.PHANTOM_NOTICE)
+    marker = dataset.describe(words.layout, cases=words.cases, seed=words.seed, with_ctp=words.with_ctp)
+    if dataset.already_there(words.output, marker):
+        console.say(f"{words.output} already holds this phantom")
+    else:
+        with console.bar("phantom", words.cases, "studies") as advance:
+            dataset.generate(
+                words.layout,
+                cases=words.cases,
+                seed=words.seed,
+                folder=words.output,
+                with_ctp=words.with_ctp,
+                workers=words.workers,
+                progress=advance,
+            )
+        console.say(f"{words.cases} studies in {words.output}")
+    console.next_command(*_training(words.layout, words.output))
+    return 0
+
+
+def _training(layout: str, folder: Path) -> list[str]:
+    """The command that trains on the phantom: the experiment of its layout with the plainest name."""
+    from jaxstroke import experiment
+
+    fitting = [name for name in experiment.names() if experiment.load(name).data.layout == layout]
+    train = ["python", "-m", "jaxstroke.train"]
+    return [*train, "--exp", min(fitting, key=len), "--data", str(folder)] if fitting else [*train, "--list"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxstroke.phantom",
+        description="Makes studies from anatomy and physics, on disk as a public data set lies there.",
+    )
+    parser.add_argument("--layout", required=True, choices=_LAYOUTS, help="the data set to look like")
+    parser.add_argument("--cases", type=int, default=60, metavar="N", help="how many studies (60)")
+    parser.add_argument("--seed", type=int, default=2018, metavar="S", help="the same seed gives the same bytes (2018)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--with-ctp", action="store_true", help="isles2018: also the 4D perfusion series (large)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that work side by side (1)")
+    return parser
+
+
+if __name__ == "__main__":
+    console.run(main)
