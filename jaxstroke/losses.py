@@ -211,7 +211,7 @@ def _similarity(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Ar
     if not {"group1", "group2"} <= outputs.features.keys():
         raise UserError(
             "loss.terms: similarity compares the first-stage features of two modality groups, which this network does "
-            "not give; remove the term or choose a network with two groups such as mdanet"
+            "not give; remove the term or choose a network with two groups such as mda_net"
         )
     return masked_similarity_loss(
         outputs.features["group1"], outputs.features["group2"], batch["masks"], batch["valid"]

@@ -31,6 +31,10 @@ claim on data that are not public.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -39,7 +43,14 @@ import jax.numpy as jnp
 from jaxstroke.errors import UserError
 from jaxstroke.models.nn.blocks import Conv, LogitHead
 from jaxstroke.models.nn.group_norm_unet import Decoder, Encoder
-from jaxstroke.models.nn.memory import MemoryGate, SpatialMemory, SpatialState, TemporalMemory, TemporalState
+from jaxstroke.models.nn.memory import (
+    MemoryGate,
+    SpatialMemory,
+    SpatialState,
+    TemporalMemory,
+    TemporalReading,
+    TemporalState,
+)
 from jaxstroke.models.outputs import Outputs
 from jaxstroke.models.registry import Entry, Network
 
@@ -120,9 +131,18 @@ class DMENet(nn.Module):
         self.head = LogitHead(self.heads)
 
     def __call__(self, images: jax.Array, valid: jax.Array, *, train: bool = False) -> Outputs:
-        del train  # group normalisation, and no dropout: there is no difference
+        """The same answer in training and in use, except that training decodes all slices once more, side by side.
+
+        What a slice writes into the temporal memory is a prediction without gradient, so the walk need not be
+        differentiated through the decoder; the answer that the loss sees is decoded after the walk, which a compiler
+        makes of far better than of a decoder inside a loop.
+        """
         memory = self.initial_memory(images.shape[0], *images.shape[-3:-1])
-        return self.scan(memory, images, valid)[1]
+        if not train:
+            return self.scan(memory, images, valid)[1]
+        features = self._encode_clip(images)
+        _, z = self._walk(DMENet._remember, memory, features, valid)
+        return Outputs(_over_clip(self._decode, z, features.skips))
 
     def initial_memory(self, batch: int, height: int, width: int) -> Memory:
         """The memory of `batch` subjects before their first slice, for slices of this height and width."""
@@ -139,13 +159,12 @@ class DMENet(nn.Module):
 
     def scan(self, memory: Memory, images: jax.Array, valid: jax.Array) -> tuple[Memory, Outputs]:
         """Many slices, first to last: images (B, T, H, W, C), valid (B, T) -> memory, logits (B, T, H, W, heads)."""
-        batch, slices = images.shape[:2]
-        encode, advance = DMENet._encode, DMENet._advance
+        return self._walk(DMENet._advance, memory, self._encode_clip(images), valid)
+
+    def _walk(self, advance: Any, memory: Memory, features: Features, valid: jax.Array) -> tuple[Memory, Any]:
+        """Goes through the slices of a clip in order; `advance` takes one and says what is kept of it."""
         if self.remat:
-            encode, advance = nn.remat(encode), nn.remat(advance, prevent_cse=False)
-        # The encoders remember nothing, so they take all slices at once; only what reads and writes memory walks.
-        features = encode(self, images.reshape(batch * slices, *images.shape[2:]))
-        features = jax.tree.map(lambda x: x.reshape(batch, slices, *x.shape[1:]), features)
+            advance = nn.remat(advance, prevent_cse=False)
         walk = nn.scan(
             advance,
             variable_broadcast="params",
@@ -155,6 +174,11 @@ class DMENet(nn.Module):
             out_axes=1,
         )
         return walk(self, memory, features, valid)
+
+    def _encode_clip(self, images: jax.Array) -> Features:
+        """The encoders remember nothing, so they take all slices (B, T, H, W, C) at once."""
+        encode = nn.remat(DMENet._encode) if self.remat else DMENet._encode
+        return _over_clip(functools.partial(encode, self), images)
 
     def _encode(self, images: jax.Array) -> Features:
         """(N, H, W, C) -> the features of N slices, each on its own."""
@@ -170,28 +194,57 @@ class DMENet(nn.Module):
 
     def _advance(self, memory: Memory, features: Features, valid: jax.Array) -> tuple[Memory, Outputs]:
         """Reads both memories, predicts, and writes what was seen and predicted."""
+        z, reading = self._read(memory, features)
+        logits = self._decode(z, features.skips)
+        return self._write(memory, features, reading, logits, valid), Outputs(logits)
+
+    def _remember(self, memory: Memory, features: Features, valid: jax.Array) -> tuple[Memory, jax.Array]:
+        """As `_advance`, but returns z, of which the prediction can be decoded, in the place of the prediction."""
+        z, reading = self._read(memory, features)
+        logits = self._decode(z, features.skips) if self.temporal else None
+        return self._write(memory, features, reading, logits, valid), z
+
+    def _read(self, memory: Memory, features: Features) -> tuple[jax.Array, TemporalReading | None]:
+        """Returns z with what both memories say of the slice, and what was read from the temporal one."""
         z_t, z_s = features.temporal, features.structural
         z = jnp.concatenate([z_t, z_s], axis=-1)
         reading = self.temporal_memory.read(memory.temporal, z_t) if memory.temporal is not None else None
         from_space = self.spatial_memory.read(memory.spatial, z_s) if memory.spatial is not None else None
         remembered = self._combine(z, None if reading is None else reading.result, from_space)
-        if remembered is not None:
-            z = z + self.fuse(remembered).astype(z.dtype)
-        logits = self.head(self.decoder(z, features.skips))
+        return z if remembered is None else z + self.fuse(remembered).astype(z.dtype), reading
 
+    def _write(
+        self,
+        memory: Memory,
+        features: Features,
+        reading: TemporalReading | None,
+        logits: jax.Array | None,
+        valid: jax.Array,
+    ) -> Memory:
         temporal, spatial = memory.temporal, memory.spatial
-        if temporal is not None and reading is not None:
-            mask = _coarse(nn.sigmoid(logits))
-            temporal = self.temporal_memory.write(temporal, z_t, reading=reading, mask=mask, valid=valid)
+        if temporal is not None and reading is not None and logits is not None:
+            mask = _coarse(nn.sigmoid(jax.lax.stop_gradient(logits)))
+            temporal = self.temporal_memory.write(temporal, features.temporal, reading=reading, mask=mask, valid=valid)
         if spatial is not None:
-            spatial = self.spatial_memory.write(spatial, z_s, valid=valid)
-        return Memory(temporal, spatial), Outputs(logits)
+            spatial = self.spatial_memory.write(spatial, features.structural, valid=valid)
+        return Memory(temporal, spatial)
+
+    def _decode(self, z: jax.Array, skips: tuple[jax.Array, ...]) -> jax.Array:
+        """(N, h, w, c) and its skips, finest first -> logits (N, H, W, heads)."""
+        return self.head(self.decoder(z, skips))
 
     def _combine(self, z: jax.Array, from_time: jax.Array | None, from_space: jax.Array | None) -> jax.Array | None:
         """The gate's mixture of what both memories say, or what the only one says."""
         if from_time is None or from_space is None:
             return from_space if from_time is None else from_time
         return self.memory_gate(z, from_time, from_space)
+
+
+def _over_clip(function: Callable[..., Any], *clips: Any) -> Any:
+    """Applies a function of slices (N, ...) to clips (B, T, ...), all slices side by side."""
+    batch, slices = jax.tree.leaves(clips)[0].shape[:2]
+    answer = function(*jax.tree.map(lambda x: x.reshape(batch * slices, *x.shape[2:]), clips))
+    return jax.tree.map(lambda x: x.reshape(batch, slices, *x.shape[1:]), answer)
 
 
 def _coarse(mask: jax.Array) -> jax.Array:
