@@ -1,0 +1,30 @@
+"""ConvLSTM-U-Net on ISLES 2018, DME-Net's recurrent peer.
+
+Paper: Bianchi et al., "Dual-Memory Temporal-Spatial Encoder for Acute Stroke Evolution Segmentation", Section 3.
+Command: python -m jaxstroke.train --exp conv_lstm_unet_isles18
+Published: Dice 0.813, HD95 14.7 mm, on the same data as DME-Net's 0.893, which are not the public ISLES 2018 set:
+printed, never used as a target.  "All models used the same split of training and validation subjects and followed the
+same augmentation rules": everything but the network is that of `dme_isles18`.
+"""
+
+import dataclasses
+
+from jaxstroke.experiment import Model, load
+
+EXPERIMENT = dataclasses.replace(
+    load("dme_isles18"),
+    name="conv_lstm_unet_isles18",
+    title="ConvLSTM-U-Net, CT perfusion maps and CT",
+    model=Model("conv_lstm_unet"),
+)
+
+SMALL = {
+    "data.size": 64,
+    "data.spacing_mm": 3.0,
+    "data.batch": 4,
+    "data.phantom_cases": 30,
+    "model.width": 8,
+    "optimiser.learning_rate": 2e-3,
+    "training.epochs": 20,
+    "training.patience_epochs": None,
+}

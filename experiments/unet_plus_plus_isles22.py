@@ -1,0 +1,28 @@
+"""U-Net++ on ISLES 2022, as MDANet's authors ran it.
+
+Paper: "MDANet: Multimodal difference aware network for brain stroke segmentation", Table 2.
+Command: python -m jaxstroke.train --exp unet_plus_plus_isles22
+Published, five folds: Dice 69.57 +- 1.24, precision 74.94, recall 70.91; 35.0 MiB, 6.66 G.
+Everything but the network is that of `unet_isles22`.
+"""
+
+import dataclasses
+
+from jaxstroke.experiment import Model, load
+
+BASE = load("unet_isles22")
+
+EXPERIMENT = dataclasses.replace(
+    BASE,
+    name="unet_plus_plus_isles22",
+    title="U-Net++, DWI and ADC",
+    model=Model("unet_plus_plus"),
+)
+
+SMALL = {
+    "data.size": 64,
+    "data.batch": 4,
+    "data.phantom_cases": 30,
+    "model.width": 8,
+    "training.epochs": 20,
+}
