@@ -54,7 +54,8 @@ SMALL = {
     "model.width": 8,
     "loss.terms.boundary": 1 / 64,
     "optimiser.learning_rate": 2e-3,
-    "training.epochs": 20,
+    "training.epochs": 60,
+    "training.validate_every_epochs": 4,
     "training.patience_epochs": None,
 }
 

@@ -19,11 +19,17 @@ _SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "absolute_volum
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="python -m jaxstroke.evaluate",
-        description="Judge a run on the studies that were held out, case by case and in sum, beside the threshold rules.",
+        description="Judge a run, and the threshold rules beside it, on the studies that were held out.",
     )
     words.add_argument("run", metavar="RUN", help="the run folder that train wrote")
     words.add_argument("--data", metavar="PATH", help="the data set, where it is not where the run found it")
     words.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
+    words.add_argument(
+        "--choose-by",
+        choices=("dice", "slice_dice_empty_1", "slice_dice_empty_0"),
+        default="",
+        help="the validation score whose best checkpoint is judged; default: as the experiment says",
+    )
     words.add_argument("--cases", action="store_true", help="print every study, not the sums alone")
     return words
 
@@ -38,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
     devices.keep_compiled_programs()
     run = RunFolder(Path(words.run))
-    network, experiment = system.trained(run)
+    network, experiment = system.trained(run, choose_by=words.choose_by)
     about = run.about()
     folder = Path(words.data or about["data"])
     if about["phantom"] and not folder.exists() and not words.data:
@@ -61,7 +67,13 @@ def main(arguments: list[str]) -> int:
             advance=advance,
         )
     lines = evaluation.summaries(rows)
-    written = _write(run.path / "evaluation" / words.split, rows, lines, phantom=source.phantom, about=about)
+    written = _write(
+        run.path / "evaluation" / "-".join(filter(None, (words.split, words.choose_by))),
+        rows,
+        lines,
+        phantom=source.phantom,
+        about=about,
+    )
     if words.cases:
         _print_cases(rows)
     _print_sums(lines, count=len(cases), split=words.split, phantom=source.phantom)

@@ -134,8 +134,15 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
+    """How probabilities become a mask, and by which validation score the best checkpoint is chosen.
+
+    `dice` is the mean over studies; the other two are means over slices, in which a slice without lesion in either mask
+    counts 1 or 0.
+    """
+
     threshold: float = 0.5
     largest_component: bool = False
+    choose_by: Literal["dice", "slice_dice_empty_1", "slice_dice_empty_0"] = "dice"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,7 @@ def five(tmp_path: Path) -> Checkpoints:
     """Checkpoints of steps 1 to 5, the second the best."""
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep_last=2)
     for step in range(1, 6):
-        checkpoints.save(step, _trees(float(step)), {"best_step": 1 if step == 1 else 2})
+        checkpoints.save(step, _trees(float(step)), {"best_steps": {"dice": 1 if step == 1 else 2}})
     checkpoints.close()
     return checkpoints
 
@@ -52,11 +52,11 @@ def _flip_a_bit(path: Path) -> None:
 def test_last_and_best_are_kept_and_come_back_as_they_were(five: Checkpoints) -> None:
     assert five.steps() == [2, 4, 5]
     restored = five.restore_last(_targets())
-    assert restored is not None and restored.step == 5 and restored.progress == {"best_step": 2}
+    assert restored is not None and restored.step == 5 and restored.progress == {"best_steps": {"dice": 2}}
     for there, back in zip(jax.tree.leaves(_trees(5.0)), jax.tree.leaves(restored.trees), strict=True):
         assert there.dtype == back.dtype
     np.testing.assert_array_equal(restored.trees["weights"]["params"]["kernel"], np.full((3, 2), 5.0))
-    best = five.restore_best({"weights": _targets()["weights"]})
+    best = five.restore_best({"weights": _targets()["weights"]}, choose_by="dice")
     np.testing.assert_array_equal(best.trees["weights"]["params"]["kernel"], np.full((3, 2), 2.0))
 
 
@@ -93,7 +93,7 @@ def test_every_checkpoint_damaged_is_an_error_not_a_silent_fresh_start(five: Che
     with pytest.raises(UserError, match="every checkpoint is damaged; start anew with --fresh"):
         five.restore_last(_targets())
     with pytest.raises(UserError, match="every checkpoint is damaged"):
-        five.restore_best(_targets())
+        five.restore_best(_targets(), choose_by="dice")
 
 
 def test_weights_of_another_network_are_refused(five: Checkpoints) -> None:
@@ -106,7 +106,7 @@ def test_weights_of_another_network_are_refused(five: Checkpoints) -> None:
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path).restore_last(_targets()) is None
     with pytest.raises(UserError, match="train the run first"):
-        Checkpoints(tmp_path).restore_best(_targets())
+        Checkpoints(tmp_path).restore_best(_targets(), choose_by="dice")
 
 
 def test_journal_is_cut_back_to_the_checkpoint_and_survives_a_torn_line(tmp_path: Path) -> None:

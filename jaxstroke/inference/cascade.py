@@ -36,12 +36,13 @@ def mean_map(networks: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
 class CascadePredictor:
     """Both stages as one predictor; the map that goes between them can be asked for as "synthetic"."""
 
-    def __init__(self, run: RunFolder, *, intermediates: Sequence[str] = ()) -> None:
+    def __init__(self, run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str = "") -> None:
         experiment = run.experiment()
         self._data = experiment.data
         folders = stage1_folders(run.path, experiment)
         self._first = [Predictor.of_run(folder, intermediates=(SYNTHETIC,)) for folder in folders]
-        self._second = Predictor.of_run(run, intermediates=[name for name in intermediates if name != SYNTHETIC])
+        others = [name for name in intermediates if name != SYNTHETIC]
+        self._second = Predictor.of_run(run, intermediates=others, choose_by=choose_by)
         self._show_map = SYNTHETIC in intermediates
 
     def study(self, study: Study) -> Answer:

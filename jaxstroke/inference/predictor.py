@@ -60,13 +60,16 @@ class Predictor:
         }[self._data.example]
 
     @classmethod
-    def of_run(cls, run: RunFolder, *, intermediates: Sequence[str] = ()) -> Predictor:
-        """The network of a trained run with its best weights."""
+    def of_run(cls, run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str = "") -> Predictor:
+        """The network of a trained run with its best weights; `choose_by` names another score than the run's own."""
         experiment = run.experiment()
         network = apply.build(experiment)
         shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
         whole = devices.replicated(devices.mesh())
-        restored = run.checkpoints().restore_best({"weights": devices.placed({"batch_stats": {}, **shapes}, whole)})
+        restored = run.checkpoints().restore_best(
+            {"weights": devices.placed({"batch_stats": {}, **shapes}, whole)},
+            choose_by=choose_by or experiment.evaluation.choose_by,
+        )
         return cls(experiment, restored.trees["weights"], intermediates=intermediates)
 
     def replace_weights(self, variables: Any) -> None:

@@ -30,14 +30,14 @@ class System:
     mask: Callable[[np.ndarray], np.ndarray]
 
 
-def trained(run: RunFolder, *, intermediates: Sequence[str] = ()) -> tuple[System, Experiment]:
+def trained(run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str = "") -> tuple[System, Experiment]:
     """The network of a run with its best weights, compiled at its first study; `Predictor` explains `intermediates`."""
     experiment = run.experiment()
     two_stages = experiment.cascade.stage1_networks > 0
     predictor = (
-        CascadePredictor(run, intermediates=intermediates)
+        CascadePredictor(run, intermediates=intermediates, choose_by=choose_by)
         if two_stages
-        else Predictor.of_run(run, intermediates=intermediates)
+        else Predictor.of_run(run, intermediates=intermediates, choose_by=choose_by)
     )
     settings = experiment.evaluation
 

@@ -122,7 +122,7 @@ class Decoder(nn.Module):
             x, _ = DecoderLevel(skip.shape[-1], self.style, upsample_nearest, self.gated, name=f"level{level}")(
                 x, skip, train=train
             )
-        return LogitHead(1, init=self.style.initializer, name="head")(x)
+        return LogitHead(1, initializer=self.style.initializer, name="head")(x)
 
 
 NETWORK = Network("cross_domain", CrossDomainNet, "slice", multiple=16)

@@ -39,7 +39,7 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run. `best_step` in a checkpoint's progress names the one that is kept beside the last."""
+    """The checkpoints of one run. `best_steps` in a checkpoint's progress names those that are kept beside the last."""
 
     def __init__(self, folder: Path, *, keep_last: int = 2) -> None:
         self.folder = folder.absolute()
@@ -86,7 +86,7 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise UserError(f"{folder}: the checkpoint cannot be written ({error}); free space there") from None
-        kept = {*self.steps()[-self._keep_last :], progress.get("best_step")}
+        kept = {*self.steps()[-self._keep_last :], *progress["best_steps"].values()}
         for old in self.steps():
             if old not in kept:
                 shutil.rmtree(self._path(old))
@@ -98,10 +98,8 @@ class Checkpoints:
             self._writer = None
 
     def seal(self) -> str:
-        """A fingerprint of the best weights as they are on disk."""
-        steps = self.steps()
-        best = self.progress(steps[-1]).get("best_step") if steps else None
-        return files.sha256(self._path(best if best in steps else steps[-1]) / "manifest.json")
+        """A fingerprint of the finished checkpoints as they are on disk."""
+        return " ".join(files.sha256(self._path(step) / "manifest.json") for step in self.steps())
 
     def progress(self, step: int) -> dict[str, Any]:
         return files.read_json(self._path(step) / "progress.json")
@@ -121,15 +119,15 @@ class Checkpoints:
             raise UserError(f"{self.folder}: every checkpoint is damaged; start anew with --fresh")
         return None
 
-    def restore_best(self, targets: Trees) -> Restored:
-        """Returns the checkpoint with the best validation score, as the last whole one remembers it."""
+    def restore_best(self, targets: Trees, *, choose_by: str) -> Restored:
+        """Returns the checkpoint where a validation score was highest, as the last whole one remembers it."""
         steps = self.steps()
         if not steps:
             raise UserError(f"{self.folder}: there is no finished checkpoint yet; train the run first")
         for step in reversed(steps):
             damage = self.damage(step)
             if damage is None:
-                best = self.progress(step).get("best_step")
+                best = self.progress(step)["best_steps"].get(choose_by, step)  # not judged yet: the last
                 if best not in steps or best == step:
                     return self._restore(step, targets)
                 damage = self.damage(best)

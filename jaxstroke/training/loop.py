@@ -30,7 +30,7 @@ from jaxstroke.training import step as steps
 from jaxstroke.training.report import Report
 from jaxstroke.training.signals import StopRequest
 from jaxstroke.training.state import TrainState
-from jaxstroke.training.validation import Validation
+from jaxstroke.training.validation import CHOICES, Validation
 
 # Losses are fetched from the device this often; between, the device runs ahead of the host.
 _FETCH_EVERY_STEPS = 10
@@ -40,12 +40,19 @@ _FETCH_EVERY_STEPS = 10
 class Progress:
     """What the loop knows beside the state; saved with every checkpoint, so that a resumed run goes on exactly."""
 
-    best_step: int | None = None
-    best_dice: float | None = None
+    best_steps: dict[str, int] = dataclasses.field(default_factory=dict)  # by the score that is best there
+    best_scores: dict[str, float] = dataclasses.field(default_factory=dict)
     lowest_loss: float | None = None
     lowest_loss_epoch: int = 0
     loss_sum: float = 0.0  # over the steps of the epoch in hand
     loss_count: int = 0
+
+    def judge(self, step: int, figures: dict[str, float]) -> None:
+        """Remembers where each score is highest; the first of equals stays."""
+        for name in CHOICES:
+            value = figures[name]
+            if math.isfinite(value) and value > self.best_scores.get(name, -math.inf):
+                self.best_scores[name], self.best_steps[name] = value, step
 
     def add(self, losses: list[float]) -> None:
         for loss in losses:  # one by one: the sum must not depend on how many were fetched at a time
@@ -147,9 +154,7 @@ class Training:
             epoch_ends = done % self.steps_per_epoch == 0
             if epoch_ends or stop.code is not None or len(pending) >= _FETCH_EVERY_STEPS or step == first_step:
                 losses = self._fetch(pending, done)
-                self._report.stepped(
-                    done, losses[-1], self._rate_at(step), images_seen / (time.monotonic() - begun)
-                )
+                self._report.stepped(done, losses[-1], self._rate_at(step), images_seen / (time.monotonic() - begun))
                 self._progress.add(losses)
                 pending = []
             if epoch_ends and self._end_epoch(done, self._rate_at(step)):
@@ -211,14 +216,13 @@ class Training:
         self._report.note("validating")
         figures = self._validation.run(self._state)
         progress = self._progress
-        if math.isfinite(figures["dice"]) and (progress.best_dice is None or figures["dice"] > progress.best_dice):
-            progress.best_dice, progress.best_step = figures["dice"], done
+        progress.judge(done, figures)
         loss = figures["validation_loss"]
         if math.isfinite(loss) and (progress.lowest_loss is None or loss < progress.lowest_loss):
             progress.lowest_loss, progress.lowest_loss_epoch = loss, epoch
         row = {"step": done, "epoch": epoch, "loss": train_loss, "learning_rate": rate, **figures}
         self._run.journal.append(row)
-        self._report.validated(row, best=progress.best_step == done)
+        self._report.validated(row, best=progress.best_steps.get(self._experiment.evaluation.choose_by) == done)
         self._save(done)
         patience = settings.patience_epochs
         return patience is not None and epoch - progress.lowest_loss_epoch >= patience

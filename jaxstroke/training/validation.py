@@ -18,6 +18,9 @@ from jaxstroke.inference.predictor import Predictor
 from jaxstroke.metrics import overlap, surface
 from jaxstroke.training.state import TrainState
 
+# The scores by which a best checkpoint can be chosen (`Evaluation.choose_by`).
+CHOICES = ("dice", "slice_dice_empty_1", "slice_dice_empty_0")
+
 
 class Validation:
     """Compiled once for a run; whole studies are judged on their prepared grid, the mean over studies and targets."""
@@ -38,9 +41,10 @@ class Validation:
         self._predictor: Predictor | None = None
 
     def run(self, state: TrainState) -> dict[str, float]:
-        """Returns validation_loss, dice and hd95_mm; HD95 is the mean over the studies where it is defined."""
-        dice, hd95 = self._studies_scores(state)
-        return {"validation_loss": self._loss(state), "dice": float(np.mean(dice)), "hd95_mm": _mean_defined(hd95)}
+        """Returns validation_loss, the scores of `CHOICES`, and hd95_mm, the mean over studies where it is defined."""
+        scores = self._scores(state)
+        means = {name: _mean_defined(np.concatenate(values)) for name, values in scores.items()}
+        return {"validation_loss": self._loss(state), **means}
 
     def _loss(self, state: TrainState) -> float:
         total, count = 0.0, 0.0
@@ -50,12 +54,13 @@ class Validation:
             count += float(figures["count"])
         return total / max(count, 1.0)
 
-    def _studies_scores(self, state: TrainState) -> tuple[list[float], list[float]]:
+    def _scores(self, state: TrainState) -> dict[str, list[np.ndarray]]:
+        """By score, an array for each study and target: one value, or one for each slice."""
         if self._predictor is None:
             self._predictor = Predictor(self._experiment, state.variables())
         self._predictor.replace_weights(state.variables())
         settings = self._experiment.evaluation
-        dice, hd95 = [], []
+        scores: dict[str, list[np.ndarray]] = {name: [] for name in (*CHOICES, "hd95_mm")}
         for name in self._studies:
             spacing_mm = self._cache.study(name).spacing_mm
             masks = self._cache.array(name, "masks")
@@ -64,11 +69,13 @@ class Validation:
                 mask = probabilities[..., head] > settings.threshold
                 mask = largest_component(mask) if settings.largest_component else mask
                 reference = np.asarray(masks[..., head]) > 0
-                dice.append(overlap.dice(mask, reference))
-                hd95.append(surface.hd95_mm(mask, reference, spacing_mm))
-        return dice, hd95
+                scores["dice"].append(np.array([overlap.dice(mask, reference)]))
+                scores["slice_dice_empty_1"].append(overlap.slice_dice(mask, reference, empty=1.0))
+                scores["slice_dice_empty_0"].append(overlap.slice_dice(mask, reference, empty=0.0))
+                scores["hd95_mm"].append(np.array([surface.hd95_mm(mask, reference, spacing_mm)]))
+        return scores
 
 
-def _mean_defined(values: list[float]) -> float:
-    defined = [value for value in values if math.isfinite(value)]
-    return float(np.mean(defined)) if defined else math.nan
+def _mean_defined(values: np.ndarray) -> float:
+    defined = values[np.isfinite(values)]
+    return float(np.mean(defined)) if defined.size else math.nan

@@ -49,7 +49,7 @@ class AdditiveGate(nn.Module):
         return Gated(x * attention, attention, similarity)
 
     def _project(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
-        x = Conv(features, 1, init=self.initializer, dtype=self.dtype, name=name)(x)
+        x = Conv(features, 1, initializer=self.initializer, dtype=self.dtype, name=name)(x)
         if not self.norm:
             return x
         return BatchNorm(self.momentum, self.epsilon, self.axis_name, self.dtype, name=f"{name}_norm")(x, train=train)

@@ -6,6 +6,7 @@ Modules bear explicit names (`conv1`, `norm1`, ...), because weights travel to P
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ class Conv(nn.Module):
     features: int
     kernel: int = 3
     stride: int = 1
-    init: str = "torch"
+    initializer: str = "torch"
     dtype: Any = None
 
     @nn.compact
@@ -38,7 +39,7 @@ class Conv(nn.Module):
             (self.kernel, self.kernel),
             strides=self.stride,
             padding=self.kernel // 2,
-            kernel_init=KERNELS[self.init],
+            kernel_init=KERNELS[self.initializer],
             dtype=self.dtype,
             name="conv",
         )(x)
@@ -72,7 +73,7 @@ class ConvNormAct(nn.Module):
 
     features: int
     kernel: int = 3
-    init: str = "torch"
+    initializer: str = "torch"
     momentum: float = 0.9
     epsilon: float = 1e-5
     axis_name: str | None = None
@@ -80,7 +81,7 @@ class ConvNormAct(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = Conv(self.features, self.kernel, init=self.init, dtype=self.dtype, name="conv")(x)
+        x = Conv(self.features, self.kernel, initializer=self.initializer, dtype=self.dtype, name="conv")(x)
         x = BatchNorm(self.momentum, self.epsilon, self.axis_name, self.dtype, name="norm")(x, train=train)
         return nn.relu(x)
 
@@ -89,7 +90,7 @@ class DoubleConv(nn.Module):
     """Twice conv3x3 - BatchNorm - ReLU, the block of U-Net."""
 
     features: int
-    init: str = "torch"
+    initializer: str = "torch"
     momentum: float = 0.9
     epsilon: float = 1e-5
     axis_name: str | None = None
@@ -97,19 +98,24 @@ class DoubleConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        settings = dict(
-            init=self.init, momentum=self.momentum, epsilon=self.epsilon, axis_name=self.axis_name, dtype=self.dtype
+        block = functools.partial(
+            ConvNormAct,
+            initializer=self.initializer,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
         )
-        x = ConvNormAct(self.features, name="block1", **settings)(x, train=train)
-        return ConvNormAct(self.features, name="block2", **settings)(x, train=train)
+        x = block(self.features, name="block1")(x, train=train)
+        return block(self.features, name="block2")(x, train=train)
 
 
 class LogitHead(nn.Module):
     """The last 1 x 1 convolution, in float32 whatever the width of the arithmetic before it."""
 
     heads: int
-    init: str = "torch"
+    initializer: str = "torch"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return Conv(self.heads, 1, init=self.init, dtype=jnp.float32, name="conv")(x.astype(jnp.float32))
+        return Conv(self.heads, 1, initializer=self.initializer, dtype=jnp.float32, name="conv")(x.astype(jnp.float32))

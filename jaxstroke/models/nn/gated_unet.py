@@ -51,7 +51,7 @@ class Block(nn.Module):
         for step in ("1", "2"):
             convolved = ConvNormAct(
                 self.features,
-                init=style.initializer,
+                initializer=style.initializer,
                 momentum=style.momentum,
                 epsilon=style.epsilon,
                 axis_name=style.axis_name,
@@ -59,7 +59,7 @@ class Block(nn.Module):
                 name=f"block{step}",
             )(x, train=train)
             if style.residual and x.shape[-1] != self.features:
-                x = Conv(self.features, 1, init=style.initializer, dtype=style.dtype, name="shortcut")(x)
+                x = Conv(self.features, 1, initializer=style.initializer, dtype=style.dtype, name="shortcut")(x)
             x = convolved + x.astype(convolved.dtype) if style.residual else convolved
         return nn.Dropout(style.dropout, deterministic=not train, name="dropout")(x)
 
