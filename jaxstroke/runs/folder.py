@@ -60,8 +60,11 @@ class RunFolder:
         """Describes a new run, or makes sure that an old one is the same run."""
         if self.exists():
             self.check_same(wanted)
-            before, now = self.about().get("data_fingerprint"), about.get("data_fingerprint")
-            if before != now:
+            recorded = self.about()
+            before, now = recorded.get("data_fingerprint"), about.get("data_fingerprint")
+            if "imported" in recorded and before is None:  # weights from elsewhere, which have seen no data here yet
+                files.write_json(self.path / "about.json", {**about, "imported": recorded["imported"]})
+            elif before != now:
                 raise UserError(
                     f"{self.path}: this run was begun on other data (fingerprint {before}, now {now}); "
                     "give it the same data, or start anew with --fresh"

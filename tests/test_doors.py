@@ -1,0 +1,218 @@
+"""The doors as a person uses them: the whole way on a small phantom, and every mistake answered by one plain line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from jaxstroke import evaluate, experiment, phantom, predict, train
+from jaxstroke.errors import UserError
+from jaxstroke.training.report import Report
+from jaxstroke.training.signals import REQUEUE
+
+TINY = {
+    "data.size": 32,
+    "data.spacing_mm": 6.0,
+    "data.batch": 4,
+    "data.depth": 2,
+    "data.phantom_cases": 7,
+    "data.folds": 3,
+    "model.width": 4,
+    "training.epochs": 1,
+    "training.steps_per_epoch": 2,
+    "training.validate_every_epochs": 1,
+}
+TINY_CASCADE = {
+    **TINY,
+    "data.batch": 4,
+    "data.depth": 1,
+    "model.width": 2,
+    "cascade.stage1_networks": 2,
+}
+
+
+def words(name: str, out: Path, settings: dict[str, object], *more: str) -> list[str]:
+    sets = [word for field, value in settings.items() for word in ("--set", f"{field}={value}")]
+    return ["--exp", name, "--out", str(out), *sets, *more]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run on a small phantom."""
+    path = tmp_path_factory.mktemp("doors") / "run"
+    assert train.main(words("dme_isles18", path, TINY)) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("unseen") / "data"
+    assert phantom.main(["--layout", "isles2018", "--cases", "3", "--seed", "99", "-o", str(path)]) == 0
+    return path
+
+
+def test_the_phantom_is_named_and_the_run_says_how_it_was_made(run: Path) -> None:
+    about = json.loads((run / "about.json").read_text())
+    assert about["phantom"] is True and about["seed"] == 0 and len(about["data_fingerprint"]) == 16
+    assert set(about["split"]) == {"train", "validation", "test"}
+    assert experiment.from_json((run / "experiment.json").read_text()).name == "dme_isles18"
+    assert (run / "curves.png").stat().st_size > 1000 and list((run / "events").iterdir())
+
+
+def test_trained_again_it_resumes_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(words("dme_isles18", run, TINY, "--epochs", "2")) == 0
+    told = capsys.readouterr().out
+    assert f"resuming {run} from step 2" in told and "PHANTOM DATA" in told and "next: " in told
+    assert train.main(words("dme_isles18", run, TINY, "--epochs", "2", "--resume")) == 0
+    assert "it had already run to its end" in capsys.readouterr().out
+
+
+def test_evaluated_beside_the_rules_with_every_score_kept(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main([str(run)]) == 0
+    told = capsys.readouterr().out
+    assert "[PHANTOM]" in told and "Dice" in told and "HD95 (mm)" in told and "next: " in told
+    assert all(system in told for system in ("dme_isles18", "tmax_6s", "rcbf_30"))
+    with (run / "evaluation" / "test" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    test_studies = json.loads((run / "about.json").read_text())["split"]["test"]
+    assert {row["study"] for row in rows} == set(test_studies) and len(rows) == 3 * len(test_studies)
+    assert all(row["data"] == "phantom" for row in rows)
+    summary = json.loads((run / "evaluation" / "test" / "summary.json").read_text())
+    mean = np.mean([float(row["dice"]) for row in rows if row["system"] == "tmax_6s"])
+    (line,) = [line for line in summary["systems"] if line["system"] == "tmax_6s"]
+    assert summary["phantom"] is True and line["scores"]["dice"]["mean"] == pytest.approx(mean)
+
+
+def test_a_folder_of_unseen_studies_of_several_shapes_is_predicted_on_their_own_grids(
+    run: Path, unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main([str(run), str(unseen), "-o", str(tmp_path), "--intermediates", "gate"]) == 0
+    told = capsys.readouterr().out
+    assert "TRAINED ON PHANTOMS" in told and "next: " in told
+    facts = json.loads((tmp_path / "predictions.json").read_text())
+    assert facts["trained_on_phantom"] and facts["studies_are_phantom"] and len(facts["predictions"]) == 3
+    shapes = set()
+    for line in facts["predictions"]:
+        source = nib.load(next((unseen / "TRAINING" / line["study"]).glob("*CT_MTT*/*.nii")))
+        mask, probability = nib.load(line["mask"]), nib.load(line["probability"])
+        np.testing.assert_array_equal(mask.affine, source.affine)
+        assert mask.shape == probability.shape == source.shape and mask.get_data_dtype() == np.uint8
+        assert set(np.unique(mask.dataobj)) <= {0, 1}
+        values = probability.get_fdata()
+        assert 0 <= values.min() and values.max() <= 1
+        assert not (np.asarray(mask.dataobj) > values.astype(np.float32).round(6) * 2).any()  # lesion only above one half
+        (gate,) = line["intermediates"].values()
+        assert nib.load(gate).shape == source.shape
+        assert Path(line["picture"]).stat().st_size > 1000
+        shapes.add(source.shape)
+    assert len(shapes) > 1
+
+
+def test_one_study_by_its_own_folder(run: Path, unseen: Path, tmp_path: Path) -> None:
+    assert predict.main([str(run), str(unseen / "TRAINING" / "case_1"), "-o", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob("*.nii"))) == 2
+
+
+@pytest.mark.slow
+def test_the_cascade_runs_both_stages_resumes_in_either_and_writes_its_map(
+    tmp_path: Path, unseen: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    calls = iter(range(1000))
+    stepped = Report.stepped
+
+    def stop_early(self: Report, *figures: float) -> None:
+        stepped(self, *figures)  # type: ignore[arg-type]
+        if next(calls) in (3, 8):  # in the second network of the first stage, and in the second stage
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Report, "stepped", stop_early)
+    command = words("cascade_isles18", run, TINY_CASCADE)
+    assert train.main(command) == REQUEUE
+    assert (run / "stage1-1").exists() and not (run / "checkpoints").exists()
+    told = [capsys.readouterr().out]
+    for _ in range(2):
+        code = train.main(command)
+        told.append(capsys.readouterr().out)
+    assert code == 0 and f"resuming {run / 'stage1-1'} from step" in told[1] and "second stage" in told[1]
+    assert evaluate.main([str(run)]) == 0
+    out = tmp_path / "out"
+    study = str(unseen / "TRAINING" / "case_1")
+    assert predict.main([str(run), study, "-o", str(out), "--intermediates", "synthetic"]) == 0
+    synthetic = nib.load(next(out.glob("*synthetic*"))).get_fdata()
+    assert 0 <= synthetic.min() and 0 < synthetic.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--exp", "dme_isle18"], "there is no such experiment. Did you mean dme_isles18"),
+        ([], "--exp is missing"),
+        (["--exp", "dme_isles18", "--set", "data.bach=4"], "data.bach: there is no such field. Did you mean data.batch"),
+        (["--exp", "dme_isles18", "--set", "data.batch=four"], "data.batch=four: a whole number is expected"),
+        (["--exp", "dme_isles18", "--set", "data.batch"], "write it as FIELD=VALUE"),
+        (["--exp", "dme_isles18", "--fold", "9"], "folds are counted from 0 to 4"),
+        (["--exp", "dme_isles18", "--epochs", "0"], "at least one epoch"),
+        (["--exp", "dme_isles18", "--resume", "--fresh"], "contradict"),
+        (["--exp", "dme_isles18", "--resume"], "holds no run"),
+        (["--exp", "dme_isles18", "--data", "/nowhere"], "there is no such folder; ISLES 2018 is looked for there. Get it"),
+        (["--exp", "dme_isles18", "--data", "."], "no study of ISLES 2018 was found there; looked for"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        train.main(arguments)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("experiment.json")), "nothing half-written"
+
+
+def test_the_environment_names_the_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXSTROKE_DATA", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="gone: there is no such folder"):
+        train.main(["--exp", "dme_isles18"])
+
+
+def test_a_folder_of_another_experiment_is_left_alone_and_fresh_goes_beside_it(run: Path) -> None:
+    before = (run / "experiment.json").read_text()
+    with pytest.raises(UserError, match=r"another experiment \(model.width: 4 there, 6 now\).*--fresh"):
+        train.main(words("dme_isles18", run, {**TINY, "model.width": 6}))
+    assert (run / "experiment.json").read_text() == before
+
+
+@pytest.mark.parametrize("door", [evaluate, predict])
+def test_no_run_no_answer(door: object, tmp_path: Path) -> None:
+    arguments = [str(tmp_path), *([str(tmp_path), "-o", str(tmp_path / "out")] if door is predict else [])]
+    with pytest.raises(UserError, match="no run folder"):
+        door.main(arguments)  # type: ignore[attr-defined]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_intermediate_names_those_there_are(run: Path, unseen: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing named gat; it can show: memory_gate/gate"):
+        predict.main([str(run), str(unseen), "-o", str(tmp_path / "out"), "--intermediates", "gat"])
+
+
+def test_weights_of_a_damaged_run_are_not_used_silently(run: Path, tmp_path: Path) -> None:
+    for path in (run / "checkpoints").rglob("*"):
+        if path.is_file():
+            target = tmp_path / "checkpoints" / path.relative_to(run / "checkpoints")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = bytearray(path.read_bytes())
+            if path.parent.name == "d":
+                content[len(content) // 2] ^= 4
+            target.write_bytes(bytes(content))
+    for name in ("experiment.json", "about.json"):
+        (tmp_path / name).write_text((run / name).read_text())
+    with pytest.raises(UserError, match="every checkpoint is damaged"):
+        evaluate.main([str(tmp_path)])
