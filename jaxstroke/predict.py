@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import console
-from jaxstroke.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +32,7 @@ def main(arguments: list[str]) -> int:
     from jaxstroke import devices
     from jaxstroke.data.layouts import find_layout, phantom_facts, study_from_folder
     from jaxstroke.data.study import read_study
-    from jaxstroke.inference import predictor, system
+    from jaxstroke.inference import predictor, system, written
     from jaxstroke.runs import files
     from jaxstroke.runs.folder import RunFolder
 
@@ -44,10 +43,11 @@ def main(arguments: list[str]) -> int:
         for path in predictor.available(run.experiment()):
             console.say(path)
         return 0
-    network, experiment = system.trained(run, intermediates=names)
-    layout = find_layout(experiment.data.layout)
+    layout = find_layout(run.experiment().data.layout)
     root = Path(words.study)
     cases = layout.find(root) if layout.recognises(root) else [study_from_folder(root, layout)]
+    network, experiment = system.trained(run, intermediates=names)
+    phantom = phantom_facts(root) is not None
     out = Path(words.out)
     about = run.about()
     trained_on_phantom = about["phantom"]
@@ -58,13 +58,13 @@ def main(arguments: list[str]) -> int:
         for case in cases:
             study = read_study(case, images=experiment.data.channels, masks=())
             answer = network.answer(study)
-            report += _write(out, layout, study, answer, network, experiment.data.targets)
+            report += written.write(out, layout, study, answer, network, experiment.data.targets, phantom=phantom)
             advance(1, note=case.study)
     facts = {
         "network": experiment.name,
         "run": str(run.path.absolute()),
         "trained_on_phantom": trained_on_phantom,
-        "studies_are_phantom": phantom_facts(root) is not None,
+        "studies_are_phantom": phantom,
         "not_a_medical_device": True,
         "predictions": report,
     }
@@ -75,52 +75,6 @@ def main(arguments: list[str]) -> int:
         )
     console.next_command("python", "-m", "jaxstroke.evaluate", words.run, "--cases")
     return 0
-
-
-def _write(out: Path, layout: Any, study: Any, answer: Any, network: Any, targets: tuple[str, ...]) -> list[dict]:
-    """Writes each target's mask and probability map, and the maps that were asked for; returns what to tell of them."""
-    import numpy as np
-
-    from jaxstroke.data.nifti import write_volume
-    from jaxstroke.metrics import lesions, overlap
-    from jaxstroke.pictures import plots
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: this folder cannot be made ({error.strerror}); choose another -o") from None
-    stem, ending = _parts(layout.prediction_name(study.case))
-    maps = {}
-    for path, values in answer.maps.items():
-        maps[path] = str(out / f"{stem}_{path.replace('/', '-')}{ending}")
-        write_volume(Path(maps[path]), study.grid.to_file(values.astype(np.float32)), like=study.grid.header)
-    told = []
-    for head, target in enumerate(targets):
-        values = answer.probabilities[..., head]
-        mask = network.mask(values)
-        tail = "" if len(targets) == 1 else "_" + target.replace("/", "-").lower()
-        paths = out / f"{stem}{tail}{ending}", out / f"{stem}{tail}_probability{ending}", out / f"{stem}{tail}.png"
-        write_volume(paths[0], study.grid.to_file(mask.astype(np.uint8)), like=study.grid.header)
-        write_volume(paths[1], study.grid.to_file(values.astype(np.float32)), like=study.grid.header)
-        plots.overlay(study, mask, values, paths[2], title=f"{study.case.study}: {target}")
-        told.append(
-            {
-                "study": study.case.study,
-                "target": target,
-                "mask": str(paths[0]),
-                "probability": str(paths[1]),
-                "picture": str(paths[2]),
-                "intermediates": maps,
-                "volume_ml": overlap.volume_ml(mask, study.spacing_mm),
-                "lesions": lesions.components(mask)[1],
-            }
-        )
-    return told
-
-
-def _parts(name: str) -> tuple[str, str]:
-    ending = ".nii.gz" if name.endswith(".nii.gz") else ".nii"
-    return name[: -len(ending)], ending
 
 
 if __name__ == "__main__":

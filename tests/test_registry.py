@@ -16,7 +16,27 @@ from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
 from jaxstroke.training import step as steps
 
-NAMES = experiment.names()
+
+
+def distinct_programs() -> list[str]:
+    """The experiments, less those whose step is the same program as another's: same network, shapes, loss, optimiser."""
+    first: dict[object, str] = {}
+    for name in experiment.names():
+        one = experiment.load(name, scale="small")
+        program = (
+            repr(one.model),
+            tuple(len(group) for group in one.data.groups),
+            len(one.data.derived),
+            (one.data.example, one.data.size, one.data.depth, one.data.batch, len(one.data.targets)),
+            tuple(one.loss.terms),
+            repr(one.augment),
+            (one.optimiser.name, one.optimiser.clip_variable_norm, one.schedule.name),
+        )
+        first.setdefault(program, name)
+    return list(first.values())
+
+
+NAMES = distinct_programs()
 
 
 def _batch(wanted: Experiment, examples: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,0 +1,45 @@
+"""`python -m jaxstroke.import_weights WEIGHTS --exp NAME -o RUN`: makes a run of PyTorch weights of a twin."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import util
+from pathlib import Path
+
+from jaxstroke import console, experiment
+from jaxstroke.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(
+        prog="python -m jaxstroke.import_weights",
+        description="Make a run folder of a safetensors file or a PyTorch state dict; training goes on from there.",
+        epilog="Example: python -m jaxstroke.import_weights weights.safetensors --exp dme_isles18 -o runs/imported",
+    )
+    words.add_argument("weights", metavar="WEIGHTS", type=Path, help=".safetensors, or a state dict (.pt, .pth, .bin)")
+    words.add_argument("--exp", metavar="NAME", required=True, help="the experiment whose network the weights are of")
+    words.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="a new run folder")
+    words.add_argument("--scale", choices=("full", "small"), default="full", help="of the experiment")
+    words.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
+    return words
+
+
+def main(arguments: list[str]) -> int:
+    words = parser().parse_args(arguments)
+    wanted = experiment.load(words.exp, scale=words.scale)
+    wanted = experiment.override(wanted, experiment.parse_assignments(words.set))
+    missing = [name for name in ("torch", "safetensors") if util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"reading PyTorch weights needs {', '.join(missing)}; pip install 'jaxstroke[torch]' brings it")
+    from jaxstroke.torch_twin.importing import import_weights
+
+    count = import_weights(words.weights, wanted, words.output)
+    console.say(f"{count:,} numbers of {words.weights} are the weights of step 0 of {words.output}")
+    again = ["--scale", words.scale] if words.scale != "full" else []
+    again += [part for assignment in words.set for part in ("--set", assignment)]
+    console.next_command("python", "-m", "jaxstroke.train", "--exp", words.exp, *again, "--out", str(words.output))
+    return 0
+
+
+if __name__ == "__main__":
+    console.run(main)

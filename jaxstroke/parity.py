@@ -1,0 +1,147 @@
+"""`python -m jaxstroke.parity`: compares every network with its PyTorch twin: forward, gradients, ten steps."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata, util
+from typing import TYPE_CHECKING, Any
+
+from jaxstroke import console
+from jaxstroke.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxstroke.torch_twin.comparison import Comparison
+    from jaxstroke.torch_twin.place import Place
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(
+        prog="python -m jaxstroke.parity",
+        description="Compare every network with its PyTorch twin on the same drawn weights and batches.",
+    )
+    words.add_argument("--network", metavar="N", help="only this network, or one line of `jaxstroke networks`")
+    words.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="both libraries compute there (cpu)")
+    words.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+    words.add_argument("--full", action="store_true", help="at the sizes and widths of the papers")
+    words.add_argument("--times", action="store_true", help="also time training steps (always with --device cuda)")
+    words.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (0)")
+    return words
+
+
+def main(arguments: list[str]) -> int:
+    words = parser().parse_args(arguments)
+    if util.find_spec("torch") is None:
+        raise UserError("PyTorch is not installed; pip install 'jaxstroke[torch]' brings it")
+    # Both libraries share the card, so neither may take all of it at the start.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if words.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    from jaxstroke.torch_twin import place
+
+    here = place.find(words.device)
+    if here.why_not:
+        console.warn(f"{here.why_not}; both libraries run on the CPU")
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    about = {"device": f"{here.name} ({here.kind})", **versions, "seed": words.seed}
+    _note(", ".join(f"{name} {value}" for name, value in about.items()))
+    with place.full_float32():
+        lines = _compare(words, here)
+    if words.json:
+        console.say(json.dumps([_plain({**line, "about": about}) for line in lines], indent=2, allow_nan=False))
+    else:
+        _print(lines, about)
+        console.next_command("python", "-m", "jaxstroke.export", "RUN", "-o", "exported")
+    return 1 if any(line["missed"] for line in lines) else 0
+
+
+def _compare(words: argparse.Namespace, here: Place) -> list[dict[str, Any]]:
+    from jaxstroke.models import registry
+    from jaxstroke.torch_twin import specimen as specimens
+    from jaxstroke.torch_twin.comparison import compare
+    from jaxstroke.torch_twin.timing import milliseconds_a_step
+
+    places: dict[str, Any] = {"jax_device": here.jax_device, "torch_device": here.torch_device}
+    lines = []
+    for name in [words.network] if words.network else sorted(registry.networks()):
+
+        def note(text: str, name: str = name) -> None:
+            _note(f"{name}: {text}")
+
+        one = specimens.specimen(name, full=words.full)
+        line = _line(compare(one, seed=words.seed, note=note, **places))
+        if words.times or here.name == "cuda":
+            timed = specimens.specimen(name, full=words.full or here.name == "cuda")
+            line["milliseconds_a_step"] = milliseconds_a_step(timed, seed=words.seed, note=note, **places)
+        lines.append(line)
+    return lines
+
+
+def _line(found: Comparison) -> dict[str, Any]:
+    return {**dataclasses.asdict(found), "above": found.above(), "missed": found.missed()}
+
+
+def _print(lines: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
+    from jaxstroke.torch_twin.comparison import BARS
+
+    figures = ("forward", "loss", "gradients", "statistics", "ten_steps", "bfloat16")
+    rows = [
+        [line["network"], line["recipe"], f"{line['parameters']:,}"]
+        + [_figure(line[name]) + _mark(name, line) for name in figures]
+        + [_figure(line["rounding"]["gradients"]), _figure(line["rounding"]["ten_steps"])]
+        for line in lines
+    ]
+    console.say(f"JAX against PyTorch, largest ||a - b|| / ||b||, float32 without TF32, on {about['device']}")
+    console.say(", ".join(f"{name} {value}" for name, value in about.items() if name != "device"))
+    console.say()
+    console.table(("network", "recipe", "parameters", *figures, "rounding: gradients", "ten_steps"), rows)
+    console.say()
+    bars = ", ".join(f"{name} {bar:g}" for name, bar in BARS.items())
+    console.say(f"Bars: {bars}. ~ above it, by no more than rounding explains; ! above it without that.")
+    console.say("rounding: how far PyTorch's float32 is from its float64. docs/parity.md explains every column.")
+    for line in lines:
+        for name in line["above"]:
+            console.say(f"{line['network']}: {name} {_figure(line[name])} is that of {line['worst'][name]}")
+    if any("milliseconds_a_step" in line for line in lines):
+        _print_times(lines)
+
+
+def _print_times(lines: Sequence[dict[str, Any]]) -> None:
+    manners = list(lines[0]["milliseconds_a_step"])
+    rows = [[line["network"], *(_time(line["milliseconds_a_step"][one]) for one in manners)] for line in lines]
+    console.say()
+    console.table(("network", *manners), rows, title="milliseconds a training step")
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: null for a figure that is not finite, which `missed` names."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _mark(name: str, line: dict[str, Any]) -> str:
+    return "!" if name in line["missed"] else "~" if name in line["above"] else ""
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
+
+
+def _time(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.1f}"
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,1 @@
+"""Trained networks as programs that need nothing of this project, each checked against the network it came from."""

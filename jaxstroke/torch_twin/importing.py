@@ -1,0 +1,60 @@
+"""A PyTorch state dict of a twin becomes a run that training goes on with, from step 0 and a fresh optimiser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from jaxstroke import devices
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Experiment
+from jaxstroke.models import apply
+from jaxstroke.runs import files
+from jaxstroke.runs import folder as runs
+from jaxstroke.schedules import build_optimiser, learning_rate
+from jaxstroke.torch_twin import reading, registry, weights
+from jaxstroke.training import state as states
+from jaxstroke.training.state import TrainState
+
+
+def import_weights(source: Path, wanted: Experiment, out: Path) -> int:
+    """Writes the run folder; returns how many numbers came in."""
+    run = runs.RunFolder(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: something is there already; choose another -o")
+    state = _state(source, wanted)
+    about = runs.describe(
+        device=devices.describe(),
+        seed=wanted.training.seed,
+        data={
+            "imported": {"weights": str(source.absolute()), "sha256": files.sha256(source)},
+            # No data yet: the run takes those that it is first trained on.
+            "data": "",
+            "data_fingerprint": None,
+            "phantom": False,
+            "split": {"train": [], "validation": [], "test": []},
+        },
+    )
+    run.start(wanted, about)
+    checkpoints = run.checkpoints()
+    checkpoints.save(0, state.trees(), {"best_steps": {}})
+    checkpoints.close()
+    return sum(leaf.size for leaf in jax.tree.leaves(state.variables()))
+
+
+def _state(source: Path, wanted: Experiment) -> TrainState:
+    network = apply.build(wanted)
+    groups = (*(len(group) for group in wanted.data.groups), *(1 for _ in wanted.data.derived))
+    twin = registry.build(wanted.model.name, network, groups)
+    # The rate is no part of the optimiser's state, so how long an epoch is does not matter here.
+    rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=1, epochs=wanted.training.epochs)
+    optimiser = build_optimiser(wanted.optimiser, rate)
+    shapes = states.abstract(network, optimiser, wanted.data).variables()
+    variables = weights.to_flax(reading.read_state_dict(source), twin, shapes, source=str(source))
+    params = jax.tree.map(jnp.asarray, variables["params"])
+    statistics = jax.tree.map(jnp.asarray, variables.get("batch_stats", {}))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, batch_stats=statistics, opt_state=optimiser.init(params)
+    )

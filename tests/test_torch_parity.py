@@ -1,0 +1,169 @@
+"""Every network against its PyTorch twin: forward, gradients, statistics, ten steps; and the rules between them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from jaxstroke import experiment
+from jaxstroke.models import registry as linen
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the twins cannot be compared (extra: torch)")
+
+from jaxstroke import parity, schedules  # noqa: E402
+from jaxstroke.torch_twin import arrays, comparison, optimisers, registry, specimen, weights  # noqa: E402
+
+pytestmark = pytest.mark.torch
+CPU = {"jax_device": jax.devices("cpu")[0], "torch_device": torch.device("cpu")}
+NETWORKS = sorted(linen.networks())
+# Lines that differ from another one in nothing but the size or the number of channels.
+VARIANTS = sorted({str((e.network, sorted(e.options.items()))): e.name for e in reversed(linen.catalogue())}.values())
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_every_network_has_a_twin() -> None:
+    assert set(registry.twins()) == set(linen.networks())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_answers_as_its_twin(name: str) -> None:
+    """The same drawn weights, in which no two arrays are alike, give the same outputs; and they come back unchanged."""
+    one = specimen.specimen(name)
+    variables = specimen.draw_weights(one.shapes(), seed=1)
+    twin = one.twin()
+    state = weights.to_torch(variables, twin)
+    twin.load_state_dict(state)
+    back = weights.flatten(weights.to_flax(state, twin, variables, source="test"))
+    assert back.keys() == weights.flatten(variables).keys()
+    assert all(np.array_equal(array, back[path]) for path, array in weights.flatten(variables).items())
+
+    batch = specimen.draw_batch(one.data, seed=1)
+    inputs = (batch["images"], batch["valid"]) if one.data.example == "clip" else (batch["images"],)
+    ours = jax.jit(lambda v, *x: one.network().apply(v, *x, train=False))(variables, *inputs)
+    given = [arrays.to_torch(batch["images"], one.data.example), *map(torch.from_numpy, inputs[1:])]
+    with torch.no_grad():
+        theirs = twin(*given)
+    assert len(theirs.side_logits) == len(ours.side_logits)
+    assert theirs.features.keys() == ours.features.keys()
+    pairs = [(ours.logits, theirs.logits), *zip(ours.side_logits, theirs.side_logits, strict=True)]
+    pairs += [(ours.features[name], theirs.features[name]) for name in ours.features]
+    for a, b in pairs:
+        assert comparison.relative_error(np.asarray(a), arrays.to_numpy(b, one.data.example)) < 2e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_agrees(name: str) -> None:
+    found = comparison.compare(specimen.specimen(name), seed=0, bfloat16=False, **CPU)
+    assert not found.missed(), found
+    assert found.loss < 1e-5
+    assert found.statistics is None or found.statistics < 1e-5
+    assert found.null_entries < 0.05 * found.parameters
+
+
+@pytest.mark.slow
+def test_a_wrong_twin_is_found() -> None:
+    """The comparison is no rubber stamp: a twin with another epsilon, or another momentum, is caught."""
+    one = specimen.specimen("unet")
+    for change, judged in (("epsilon", "forward"), ("momentum", "statistics")):
+        wrong = _Changed(one.name, one.recipe, one.experiment, change)
+        found = comparison.compare(wrong, seed=0, bfloat16=False, **CPU)
+        assert getattr(found, judged) > 1e-4
+        assert change == "momentum" or judged in found.missed()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Changed(specimen.Specimen):
+    constant: str
+
+    def twin(self):
+        twin = super().twin()
+        for module in twin.modules():
+            if hasattr(module, self.constant):
+                setattr(module, self.constant, {"epsilon": 1e-3, "momentum": 0.5}[self.constant])
+        return twin
+
+
+def test_a_network_that_is_not_a_number_misses_its_bars() -> None:
+    found = comparison.Comparison(
+        "x", "x", "cpu", 0, 1, math.nan, 0.0, math.inf, None, 1e-4, 0, None, {"gradients": 1.0}, {}
+    )
+    assert found.missed() == ["forward", "gradients"]
+
+
+@pytest.mark.parametrize("name", ["constant", "halving", "warmup_cosine"])
+def test_schedules_agree_at_every_step(name: str) -> None:
+    schedule = experiment.Schedule(name, half_every_epochs=2, warmup_epochs=3)  # type: ignore[arg-type]
+    optimiser = experiment.Optimiser("adam", learning_rate=5e-3)
+    span = {"steps_per_epoch": 4, "epochs": 9}
+    ours = schedules.learning_rate(schedule, optimiser, **span)
+    theirs = optimisers.learning_rate(schedule, optimiser, **span)
+    for step in range(40):
+        assert theirs(step) == pytest.approx(float(ours(step)), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamw_unscaled"])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_optimisers_agree_step_by_step(name: str, clip: float | None) -> None:
+    spec = experiment.Optimiser(name, learning_rate=0.1, weight_decay=0.01, clip_variable_norm=clip)  # type: ignore[arg-type]
+    ours = schedules.build_optimiser(spec, lambda step: 0.1 / (1 + step))
+    start = np.array([1.0, -2.0, 3.0], np.float32)
+    params, parameter = {"w": jax.numpy.asarray(start)}, torch.nn.Parameter(torch.from_numpy(start.copy()))
+    theirs = optimisers.Optimiser(spec, lambda step: 0.1 / (1 + step), [parameter])
+    state = ours.init(params)
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        gradient = random.normal(size=3).astype(np.float32)
+        updates, state = ours.update({"w": jax.numpy.asarray(gradient)}, state, params)
+        params = jax.tree.map(lambda p, u: p + u, params, updates)
+        parameter.grad = torch.from_numpy(gradient.copy())
+        theirs.step()
+        np.testing.assert_allclose(parameter.detach().numpy(), np.asarray(params["w"]), rtol=1e-5)
+
+
+def test_running_variance_is_the_biased_one() -> None:
+    """By hand: the values 1 and 3 have variance 1 (biased) and 2 (unbiased); momentum 0.9 keeps nine tenths of 1."""
+    from jaxstroke.torch_twin.nn.blocks import BiasedBatchNorm
+
+    layer = BiasedBatchNorm(1, momentum=0.9, epsilon=1e-5).train()
+    layer(torch.tensor([[1.0], [3.0]]).reshape(2, 1, 1, 1))
+    assert layer.running_mean.item() == pytest.approx(0.2)
+    assert layer.running_var.item() == pytest.approx(0.9 * 1 + 0.1 * 1)
+
+
+def test_a_transposed_convolution_is_flipped() -> None:
+    """A kernel with one number in a corner puts it into the same corner in both libraries."""
+    kernel = np.zeros((2, 2, 1, 1), np.float32)
+    kernel[0, 1] = 1.0
+    twin = torch.nn.Module()
+    twin.up = torch.nn.ConvTranspose2d(1, 1, 2, stride=2)
+    tree = {"params": {"up": {"kernel": kernel, "bias": np.zeros(1, np.float32)}}}
+    twin.load_state_dict(weights.to_torch(tree, twin))
+    import flax.linen as nn
+
+    layer = nn.ConvTranspose(1, (2, 2), (2, 2), padding="VALID")
+    flax = layer.apply({"params": tree["params"]["up"]}, np.ones((1, 1, 1, 1)))
+    theirs = twin.up(torch.ones(1, 1, 1, 1)).detach().numpy()[0, 0]
+    assert np.array_equal(theirs, np.asarray(flax)[0, ..., 0])
+
+
+@pytest.mark.slow
+def test_the_door_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main(["--network", "unet", "--json"]) == 0
+    printed = capsys.readouterr()
+    (line,) = json.loads(printed.out)
+    assert {"network", "device", "forward", "gradients", "ten_steps"} <= line.keys()
+    assert line["network"] == "unet" and line["device"] == "cpu" and line["forward"] <= 1e-5
+    assert line["about"]["torch"] == torch.__version__ or line["about"]["torch"] in torch.__version__

@@ -1,0 +1,187 @@
+"""Weights from PyTorch files: what is read, what is refused and why, and a run that training goes on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxstroke import experiment
+from jaxstroke.errors import UserError
+from jaxstroke.models import apply
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: its weights cannot be read (extra: torch)")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from jaxstroke import import_weights  # noqa: E402
+from jaxstroke.inference.predictor import Predictor  # noqa: E402
+from jaxstroke.runs.folder import RunFolder  # noqa: E402
+from jaxstroke.torch_twin import reading, registry, specimen, weights  # noqa: E402
+
+pytestmark = pytest.mark.torch
+SMALL = ["--scale", "small", "--set", "model.width=4", "--set", "data.size=32"]
+NAME = "conv_lstm_unet_isles18"
+
+
+@pytest.fixture(scope="module")
+def wanted() -> experiment.Experiment:
+    return experiment.override(experiment.load(NAME, scale="small"), {"model.width": 4, "data.size": 32})
+
+
+@pytest.fixture(scope="module")
+def state(wanted: experiment.Experiment) -> dict:
+    """Drawn weights of the small twin."""
+    network = apply.build(wanted)
+    shapes = jax.eval_shape(lambda key: apply.initialise(network, wanted.data, key), jax.random.key(0))
+    groups = tuple(len(group) for group in wanted.data.groups)
+    twin = registry.build(wanted.model.name, network, groups)
+    return weights.to_torch(specimen.draw_weights(shapes, 3), twin)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+def test_weights_come_back_bit_for_bit(tmp_path: Path, state: dict, name: str) -> None:
+    path = tmp_path / name
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    read = reading.read_state_dict(path)
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[name], state[name]) for name in state)
+
+
+def test_an_imported_run_holds_the_weights(tmp_path: Path, state: dict, wanted: experiment.Experiment) -> None:
+    save_file(state, tmp_path / "w.safetensors")
+    out = tmp_path / "run"
+    assert import_weights.main([str(tmp_path / "w.safetensors"), "--exp", NAME, "-o", str(out), *SMALL]) == 0
+    run = RunFolder(out)
+    assert run.checkpoints().steps() == [0]
+    assert run.experiment() == wanted
+    assert Predictor.of_run(run)  # the weights are those of the network that the run names
+    with pytest.raises(UserError, match="something is there already"):
+        import_weights.main([str(tmp_path / "w.safetensors"), "--exp", NAME, "-o", str(out), *SMALL])
+    # The first data that the run is trained on become its own; after that others are refused.
+    run.start(wanted, {**run.about(), "data_fingerprint": "a"})
+    assert run.about()["data_fingerprint"] == "a" and run.about()["imported"]["sha256"]
+    with pytest.raises(UserError, match="begun on other data"):
+        run.start(wanted, {**run.about(), "data_fingerprint": "b"})
+
+
+def test_weights_of_another_network_are_named(tmp_path: Path, state: dict) -> None:
+    changed = {name: tensor for name, tensor in state.items() if name != "head.conv.conv.bias"}
+    changed["tail.weight"] = torch.zeros(1)
+    changed["fuse.conv.weight"] = torch.zeros(1, 2, 1, 1)
+    save_file(changed, tmp_path / "w.safetensors")
+    with pytest.raises(UserError) as error:
+        import_weights.main([str(tmp_path / "w.safetensors"), "--exp", NAME, "-o", str(tmp_path / "run"), *SMALL])
+    for part in ("1 tensors are missing: head.conv.conv.bias", "tail.weight", r"fuse.conv.weight is (1, 2, 1, 1), not"):
+        assert part in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+class _Hostile:
+    def __reduce__(self):
+        return (print, ("this must never be printed",))
+
+
+def _bytes(value: object) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+def _compressed(content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    return packed.getvalue()
+
+
+HUGE = torch.zeros(1).expand(2**31)
+FILES = {
+    "hostile.pt": (_bytes({"a": _Hostile()}), "not a plain state dict"),
+    "bare_pickle.pt": (pickle.dumps(_Hostile()), "no PyTorch file"),
+    "module.pt": (_bytes(torch.nn.Linear(1, 1)), "not a plain state dict"),
+    "list.pt": (_bytes([torch.zeros(1)]), "holds a list"),
+    "nested.pt": (_bytes({"model": {"a": torch.zeros(1)}}), "model is a dict"),
+    "integers.pt": (_bytes({"a": torch.zeros(1, dtype=torch.int64)}), "floating-point"),
+    "infinite.pt": (_bytes({"a": torch.tensor([float("inf")])}), "not finite"),
+    "huge_view.pt": (_bytes({"a": HUGE}), "larger than any weight"),
+    "compressed.pt": (_compressed(_bytes({"a": torch.zeros(1)})), "compressed"),
+    "cut.pt": (_bytes({"a": torch.zeros(99)})[:200], "no PyTorch file"),
+    "text.safetensors": (b"not weights", "no whole safetensors file"),
+    "claims.safetensors": (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "no whole safetensors file"),
+    "empty.safetensors": (b"", "no whole safetensors file"),
+    "weights.npy": (b"", r"\.npy is none of them"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_hostile_or_broken_file_gets_a_plain_error(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, told = FILES[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=told) as error:
+        reading.read_state_dict(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert "never be printed" not in capsys.readouterr().out
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file"):
+        reading.read_state_dict(tmp_path / "w.pt")
+
+
+def test_narrow_numbers_are_widened(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "w.safetensors")
+    assert reading.read_state_dict(tmp_path / "w.safetensors")["a"].dtype == torch.float32
+
+
+def test_rules_are_there_and_back_the_same() -> None:
+    """Every kind of module, with numbers that tell every axis apart."""
+    owner = torch.nn.Module()
+    kinds = {
+        "conv": (torch.nn.Conv2d(2, 3, (4, 5)), (4, 5, 2, 3)),
+        "volume": (torch.nn.Conv3d(2, 3, (4, 5, 6)), (4, 5, 6, 2, 3)),
+        "up": (torch.nn.ConvTranspose2d(2, 3, (4, 5)), (4, 5, 2, 3)),
+        "dense": (torch.nn.Linear(2, 3), (2, 3)),
+        "nodes": (torch.nn.Conv1d(2, 3, 1), (2, 3)),
+    }
+    tree: dict = {"params": {}}
+    for name, (module, shape) in kinds.items():
+        owner.add_module(name, module)
+        kernel = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        tree["params"][name] = {"kernel": kernel, "bias": np.arange(3, dtype=np.float32)}
+    there = weights.to_torch(tree, owner)
+    assert there["conv.weight"][2, 1, 3, 4] == tree["params"]["conv"]["kernel"][3, 4, 1, 2]
+    assert there["up.weight"][1, 2, 0, 0] == tree["params"]["up"]["kernel"][3, 4, 1, 2]
+    back = weights.to_flax(there, owner, tree, source="test")
+    assert jax.tree.all(jax.tree.map(np.array_equal, tree, back))
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_imported_weights(tmp_path: Path, state: dict, wanted: experiment.Experiment) -> None:
+    """The next command that the door prints trains: the run begins with the imported weights at step 0."""
+    from jaxstroke.training import state as states
+
+    save_file(state, tmp_path / "w.safetensors")
+    out = tmp_path / "run"
+    import_weights.main([str(tmp_path / "w.safetensors"), "--exp", NAME, "-o", str(out), *SMALL])
+    from jaxstroke.schedules import build_optimiser, learning_rate
+
+    rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=7, epochs=wanted.training.epochs)
+    target = states.abstract(apply.build(wanted), build_optimiser(wanted.optimiser, rate), wanted.data)
+    restored = RunFolder(out).checkpoints().restore_last(jax.tree.map(lambda leaf: leaf, target.trees()))
+    assert restored is not None and restored.step == 0
+    begun = states.TrainState.from_trees(restored.trees)
+    assert int(begun.step) == 0
+    kernel = np.asarray(begun.params["head"]["conv"]["conv"]["kernel"])
+    assert np.array_equal(kernel[0, 0, :, 0], state["head.conv.conv.weight"].numpy()[0, :, 0, 0])
+    assert dataclasses.asdict(RunFolder(out).experiment())["name"] == NAME
