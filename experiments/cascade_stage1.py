@@ -5,7 +5,7 @@ Sequences"; Tables 1 and 2.
 Command: python -m jaxstroke.train --exp cascade_stage1 (refinement, attention, all images)
          python -m jaxstroke.train --exp cascade_stage1_CONFIGURATION_IMAGES, such as cascade_stage1_mr_tmax_cbv;
          CONFIGURATION is plain, mr (multilevel refinement) or mr_att (and attention), IMAGES one of the columns below
-Published, Dice:
+Published: these values of Dice.
             ct   cbv  cbf  tmax mtt  tmax_cbv tmax_cbf cbv_cbf tmax_cbv_cbf all
     plain  .20  .51  .57  .50  .56  .58      .58      .53     .60          .62
     mr     .26  .51  .58  .55  .57  .61      .62      .54     .63          .63

@@ -329,10 +329,10 @@ def _from_tree(kind: type, tree: Any, where: str) -> Any:
 
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
-    """Returns the dotted fields in which two experiments differ, with both values."""
+    """Returns the fields in which two experiments differ, by the words that set them, with both values."""
     first, second = _flat(dataclasses.asdict(one)), _flat(dataclasses.asdict(other))
     return {
-        name: (first.get(name), second.get(name))
+        name.replace("model.options.", "model."): (first.get(name), second.get(name))
         for name in sorted(first.keys() | second.keys())
         if first.get(name) != second.get(name)
     }

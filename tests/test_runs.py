@@ -129,7 +129,7 @@ def test_a_folder_of_another_experiment_names_the_fields(tmp_path: Path) -> None
     run.start(one, {"data_fingerprint": "a"})
     run.start(experiment.override(one, {"training.epochs": 99}), {"data_fingerprint": "a"})  # longer is the same run
     assert run.experiment().training.epochs == 99
-    with pytest.raises(UserError, match=r"optimiser\.learning_rate: 0\.002 there, 0\.5 now"):
+    with pytest.raises(UserError, match=r"optimiser\.learning_rate: 0\.003 there, 0\.5 now"):
         run.start(experiment.override(one, {"optimiser.learning_rate": 0.5}), {"data_fingerprint": "a"})
     with pytest.raises(UserError, match="other data"):
         run.start(one, {"data_fingerprint": "b"})

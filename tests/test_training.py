@@ -185,11 +185,11 @@ def test_one_device_and_four_take_the_same_steps(tiny: Experiment, prepared: tup
         for _ in range(5):
             state, figures = step(state, devices.to_devices(next(batches), over))
             losses.append(float(figures["loss"]))
-        ends.append((losses, [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]))
+        # All weights as one vector: single biases that a normalisation cancels have no gradient but rounding.
+        ends.append((losses, np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])))
     (one_losses, one), (four_losses, four) = ends
     np.testing.assert_allclose(one_losses, four_losses, rtol=1e-5)
-    for first, second in zip(one, four, strict=True):
-        assert np.linalg.norm(first - second) <= 1e-4 * max(np.linalg.norm(first), 1e-3)
+    assert np.linalg.norm(one - four) <= 1e-5 * np.linalg.norm(one)
 
 
 def test_a_batch_that_does_not_divide_by_the_devices_names_sizes_that_do(
