@@ -291,6 +291,7 @@ def test_a_series_may_have_one_mask_for_all_its_time_points():
     np.testing.assert_array_equal(mixed["images"], JITTED(jax.random.key(0), series, geometric)["images"])
 
 
+@pytest.mark.slow
 def test_jit_changes_nothing():
     batch = _batch(4)
     plain, jitted = augment(jax.random.key(0), batch, EVERYTHING), JITTED(jax.random.key(0), batch, EVERYTHING)

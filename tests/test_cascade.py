@@ -63,6 +63,7 @@ def judged(refinement: bool, attention: bool, residual: bool) -> Any:
     return outputs, gradients, state.get("intermediates", {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("configuration", [PLAIN, GATED, RESIDUAL])
 def test_every_weight_has_a_gradient_in_every_configuration(configuration: tuple[bool, bool, bool]) -> None:
     refinement, attention, _ = configuration

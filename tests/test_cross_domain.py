@@ -122,6 +122,7 @@ def judged(version: str) -> Any:
     return judge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["unimodal", "v1", "v2"])  # V3 has the gates of V1 and those of V2
 def test_every_weight_has_a_gradient(version: str) -> None:
     logits, gradients, _ = judged(version)(weights(version), images_of(version))
@@ -206,6 +207,7 @@ def test_training_drops_features_and_moves_all_statistics() -> None:
     assert all((old != new).any() for old, new in pairs)
 
 
+@pytest.mark.slow
 def test_half_precision_ends_in_float32_logits() -> None:
     for version in VERSIONS:
         shapes = jax.eval_shape(

@@ -216,6 +216,7 @@ def test_subjects_of_a_batch_do_not_mix():
     np.testing.assert_allclose(logits[0], changed[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_reach_every_weight_through_an_empty_memory():
     images, valid = clip()
 

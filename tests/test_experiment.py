@@ -149,7 +149,7 @@ def test_overriding_leaves_the_original_alone() -> None:
     assert experiment.differences(PLAIN, changed) == {
         "data.batch": (8, 4),
         "loss.terms.soft_dice": (1.0, 2.0),
-        "model.options.width": (32, 8),
+        "model.width": (32, 8),
     }
 
 

@@ -45,6 +45,7 @@ def test_size_is_the_one_that_was_counted(name: str, parameters: int, gmac: floa
     assert size.macs / 1e9 == pytest.approx(gmac, rel=0.005)
 
 
+@pytest.mark.slow
 def test_size_meets_the_paper_when_read_as_mebibytes() -> None:
     for entry in registry.catalogue():
         if entry.network != "mda_net" or entry.size != 224:
@@ -220,6 +221,7 @@ def differences(sown: dict) -> list[jax.Array]:
     return [sown["bottleneck_difference"][0], *(sown[f"skip{level}"]["difference"][0] for level in range(1, 5))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_weight_has_a_gradient(fusion: str) -> None:
     outputs, gradients, _ = judged(fusion)(weights(fusion), IMAGES)

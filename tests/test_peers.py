@@ -146,6 +146,7 @@ def has_no_say(path: str) -> bool:
     return path.endswith("['bias']") and "norm" not in path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_two_steps_of_training_and_then_use(name: str) -> None:
     """The loss falls, statistics move in training only, and every weight has a say in the answer."""
@@ -246,6 +247,7 @@ def stream() -> dict[str, Any]:
     return {"after": after, "whole": whole, "memories": memories, "slices": slices}
 
 
+@pytest.mark.slow
 def test_stream_gives_what_the_clip_gives(stream: dict[str, Any]) -> None:
     np.testing.assert_allclose(jnp.stack(stream["slices"], axis=1), stream["whole"].logits, atol=2e-5)
     for one, other in zip(*map(jax.tree.leaves, (stream["memories"][-1], stream["after"])), strict=True):

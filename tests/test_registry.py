@@ -17,9 +17,8 @@ from jaxstroke.training import state as states
 from jaxstroke.training import step as steps
 
 
-
 def distinct_programs() -> list[str]:
-    """The experiments, less those whose step is the same program as another's: same network, shapes, loss, optimiser."""
+    """The experiments, less those whose step is the program of another: same network, shapes, loss, optimiser."""
     first: dict[object, str] = {}
     for name in experiment.names():
         one = experiment.load(name, scale="small")
@@ -59,6 +58,7 @@ def _loaded(name: str, scale: str = "small") -> Experiment:
     return experiment.load(name, scale=scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_takes_one_abstract_step(name: str) -> None:
     """One training step of every experiment, traced with the shapes of its real batches: nothing is computed."""
@@ -82,6 +82,7 @@ def test_every_experiment_takes_one_abstract_step(name: str) -> None:
     assert outputs.logits.shape == batch["masks"].shape and outputs.logits.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_builds_at_full_scale(name: str) -> None:
     wanted = _loaded(name, "full")

@@ -29,6 +29,8 @@ from jaxstroke.training.loop import NotFinite, Training
 from jaxstroke.training.report import Report
 from jaxstroke.training.signals import INTERRUPTED, REQUEUE
 
+pytestmark = pytest.mark.slow  # each test trains or uses a network
+
 TINY = {
     "data.size": 32,
     "data.spacing_mm": 6.0,
@@ -200,7 +202,6 @@ def test_a_batch_that_does_not_divide_by_the_devices_names_sizes_that_do(
         _train(wanted, prepared, tmp_path)
 
 
-@pytest.mark.slow
 def test_killed_outright_and_started_again_equals_never_killed(whole: Any, tmp_path: Path) -> None:
     """The door itself, killed by SIGKILL as soon as it has a checkpoint, then started again with the same words."""
     words = [sys.executable, "-m", "jaxstroke.train", "--exp", "dme_isles18", "--out", str(tmp_path / "run")]
