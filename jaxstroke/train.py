@@ -177,12 +177,13 @@ def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phan
     from jaxstroke.training.loop import Training
     from jaxstroke.training.report import Report
 
-    console.say(f"compiling {wanted.model.name}: the first step takes a while, the others do not")
     with Report(run.path / "events", phantom=phantom) as report:
         training = Training(wanted, cache, split, run, report)
         first = training.start()
         if first:
             console.say(f"resuming {run.path} from step {first}")
+        if first < training.last_step:
+            console.say(f"compiling {wanted.model.name}: the first step takes a while, the others do not")
         ending = training.run(first)
     rows = run.journal.rows()
     if rows:

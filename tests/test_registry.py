@@ -102,16 +102,25 @@ def _zeros(batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
 
 
 @pytest.mark.parametrize("name", sorted(registry.networks()))
-def test_sizes_that_a_network_cannot_take_are_named(name: str) -> None:
+def test_odd_sizes_are_taken_or_the_sizes_that_can_be_are_named(name: str) -> None:
     network = registry.find(name)
-    if network.multiple == 1:
-        pytest.skip("this network takes every size")
     entry = next(entry for entry in registry.catalogue() if entry.network == name)
-    size = entry.size + 1
-    with pytest.raises(
-        UserError, match=rf"data.size={size}: .* such as {size // network.multiple * network.multiple} or"
-    ):
-        registry.build(experiment.Model(name, entry.options), groups=entry.groups, heads=1, size=size)
+    size = 2 * max(network.multiple, 16) + 1
+    model = experiment.Model(name, entry.options)
+    if network.multiple > 1:
+        below = size // network.multiple * network.multiple
+        with pytest.raises(UserError, match=rf"data.size={size}: .* such as {below} or {below + network.multiple}"):
+            registry.build(model, groups=entry.groups, heads=1, size=size)
+        return
+    built = registry.build(model, groups=entry.groups, heads=1, size=size)
+    lead = (1,) if network.example == "slice" else (1, entry.depth)
+    channels = 1 if network.example == "series" else sum(entry.groups)
+    images = jax.ShapeDtypeStruct((*lead, size, size, channels), jnp.float32)
+    inputs = (images, jax.ShapeDtypeStruct(lead, jnp.bool_)) if network.example == "clip" else (images,)
+    outputs, _ = jax.eval_shape(
+        lambda key, *x: built.init_with_output({"params": key}, *x, train=False), jax.random.key(0), *inputs
+    )
+    assert outputs.logits.shape == ((1, size, size, 1) if network.example == "series" else (*lead, size, size, 1))
 
 
 def test_a_mistyped_option_and_an_unknown_network_name_the_nearest() -> None:

@@ -113,9 +113,9 @@ def test_the_same_run_again_gives_the_same_bits(
 def test_interrupted_in_an_epoch_and_resumed_equals_never_interrupted(
     whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    """The signal comes in step 1 of 4 and is heeded after it; the journal of the epoch is still exact."""
+    """The signal comes after step 1 of 4 and is heeded after step 2; the journal of the epoch is still exact."""
     ending, run, _ = _train(tiny, prepared, tmp_path, Interrupting(tmp_path / "events", at=1, number=number))
-    assert (ending.code, ending.step) == (code, 1) and run.checkpoints().steps() == [1]
+    assert (ending.code, ending.step) == (code, 2) and run.checkpoints().steps() == [2]
     ending, run, training = _train(tiny, prepared, tmp_path)
     assert ending.step == 12
     for one, other in zip(_bits(whole[2]), _bits(training), strict=True):
@@ -144,6 +144,8 @@ def test_patience_ends_a_run(tiny: Experiment, prepared: tuple[Cache, Split], tm
     )
     ending, run, _ = _train(stuck, prepared, tmp_path)
     assert ending.epoch == 2 and "stopped falling" in ending.reason and len(run.journal.rows()) == 2
+    ending, run, _ = _train(stuck, prepared, tmp_path)
+    assert ending.epoch == 2 and len(run.journal.rows()) == 2, "started again it does not go on past its end"
 
 
 def test_a_loss_that_is_not_finite_names_steps_and_studies_and_keeps_the_last_good_checkpoint(

@@ -80,7 +80,7 @@ class NotFinite(UserError):
 
 
 class Training:
-    """One run. `resume` and then `run`."""
+    """One run. `start` takes up where it stands, `run` trains from there."""
 
     def __init__(self, experiment: Experiment, cache: Cache, split: Split, run: RunFolder, report: Report) -> None:
         self._experiment = experiment
@@ -94,6 +94,7 @@ class Training:
         self.steps_per_epoch = experiment.training.steps_per_epoch or max(
             1, round(stream.examples_per_epoch(cache, split.train, data) / data.batch)
         )
+        self.last_step = experiment.training.epochs * self.steps_per_epoch
         self._rate = learning_rate(
             experiment.schedule,
             experiment.optimiser,
@@ -129,41 +130,45 @@ class Training:
 
     def run(self, first_step: int) -> Ending:
         """Trains to the end; on a signal, saves and returns; on a non-finite loss, raises `NotFinite`."""
-        settings = self._experiment.training
-        last_step = settings.epochs * self.steps_per_epoch
-        if first_step >= last_step:
+        if first_step >= self.last_step:
             return Ending(first_step, first_step // self.steps_per_epoch, "it had already run to its end")
+        if first_step % self.steps_per_epoch == 0 and self._out_of_patience(first_step // self.steps_per_epoch):
+            return Ending(first_step, first_step // self.steps_per_epoch, "the validation loss had stopped falling")
         with StopRequest() as stop:
             try:
-                return self._steps(first_step, last_step, stop)
+                ending = self._steps(first_step, self.last_step, stop)
             finally:
                 self._checkpoints.close()
+        # Asked in the very last step, the run is done, but whoever started it is still asked to stop.
+        return dataclasses.replace(ending, code=ending.code or stop.code or 0)
 
     def _steps(self, first_step: int, last_step: int, stop: StopRequest) -> Ending:
         batches = self._batches(first_step)
         pending: list[jax.Array] = []
-        begun, images_seen = time.monotonic(), 0
         self._report.begin(first_step, last_step, self.steps_per_epoch)
+        since, seen = time.monotonic(), 0
         for step in range(first_step, last_step):
             batch = next(batches)
             self._recent.append((step, batch["index"]))
             self._state, figures = self._train_step(self._state, devices.to_devices(batch, self._mesh))
             pending.append(figures["loss"])
-            images_seen += int(batch["valid"].sum())
+            seen += int(batch["valid"].sum())
             done = step + 1
             epoch_ends = done % self.steps_per_epoch == 0
-            if epoch_ends or stop.code is not None or len(pending) >= _FETCH_EVERY_STEPS or step == first_step:
+            asked_to_stop = stop.code  # read once: what is saved below must have been fetched before
+            if epoch_ends or asked_to_stop is not None or len(pending) >= _FETCH_EVERY_STEPS or step == first_step:
                 losses = self._fetch(pending, done)
-                self._report.stepped(done, losses[-1], self._rate_at(step), images_seen / (time.monotonic() - begun))
+                self._report.stepped(done, losses[-1], self._rate_at(step), seen / (time.monotonic() - since))
                 self._progress.add(losses)
-                pending = []
-            if epoch_ends and self._end_epoch(done, self._rate_at(step)):
-                return Ending(done, done // self.steps_per_epoch, "the validation loss had stopped falling")
-            if stop.code is not None:
+                pending, since, seen = [], time.monotonic(), 0
+            if epoch_ends:
+                if self._end_epoch(done, self._rate_at(step)):
+                    return Ending(done, done // self.steps_per_epoch, "the validation loss had stopped falling")
+                since = time.monotonic()
+            if asked_to_stop is not None:
                 self._save(done)
-                return Ending(
-                    done, done // self.steps_per_epoch, "it was asked to stop; everything is saved", stop.code
-                )
+                why = "it was asked to stop; everything is saved"
+                return Ending(done, done // self.steps_per_epoch, why, asked_to_stop)
         return Ending(last_step, last_step // self.steps_per_epoch, "all epochs are done")
 
     def _rate_at(self, step: int) -> float:
@@ -224,8 +229,11 @@ class Training:
         self._run.journal.append(row)
         self._report.validated(row, best=progress.best_steps.get(self._experiment.evaluation.choose_by) == done)
         self._save(done)
-        patience = settings.patience_epochs
-        return patience is not None and epoch - progress.lowest_loss_epoch >= patience
+        return self._out_of_patience(epoch)
+
+    def _out_of_patience(self, epoch: int) -> bool:
+        patience = self._experiment.training.patience_epochs
+        return patience is not None and epoch - self._progress.lowest_loss_epoch >= patience
 
     def _save(self, done: int) -> None:
         self._checkpoints.save(done, self._state.trees(), dataclasses.asdict(self._progress))
