@@ -193,7 +193,7 @@ def test_one_device_and_four_take_the_same_steps(tiny: Experiment, prepared: tup
         ends.append((losses, np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])))
     (one_losses, one), (four_losses, four) = ends
     np.testing.assert_allclose(one_losses, four_losses, rtol=1e-5)
-    assert np.linalg.norm(one - four) <= 1e-5 * np.linalg.norm(one)
+    assert np.linalg.norm(one - four) <= 1e-4 * np.linalg.norm(one)
 
 
 def test_a_batch_that_does_not_divide_by_the_devices_names_sizes_that_do(
