@@ -60,14 +60,19 @@ def bar(title: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]
     Where the output is no terminal (a log file of a cluster job) a plain line is printed every few seconds instead.
     """
     if sys.stdout.isatty():
-        with _rich_progress() as progress:
-            task = progress.add_task(title, total=total, note="")
+        from rich.console import Group
+        from rich.live import Live
+        from rich.text import Text
 
-            def advance(steps: int = 1, note: str | None = None) -> None:
-                progress.update(task, advance=steps)
-                if note is not None:
-                    progress.update(task, note=note)
+        progress, words = _rich_progress(), Text(no_wrap=True, overflow="ellipsis")
+        task = progress.add_task(title, total=total)
 
+        def advance(steps: int = 1, note: str | None = None) -> None:
+            progress.update(task, advance=steps)
+            if note is not None:
+                words.plain = note
+
+        with Live(Group(progress, words), refresh_per_second=4):  # the note has a line of its own: terminals are narrow
             yield advance
         return
     plain = _PlainBar(title, total, unit)
@@ -121,8 +126,6 @@ def _rich_progress() -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        refresh_per_second=4,
     )
 
 
