@@ -157,6 +157,20 @@ class Cascade:
 
 
 @dataclasses.dataclass(frozen=True)
+class Parallel:
+    """How a step is spread over devices; it changes speed and memory, and the figures by rounding alone.
+
+    `map`: `jit` compiles one program of the whole batch and lets the compiler cut it, `pmap` runs the step on each
+    device with explicit sums over them.  `accumulate`: the batch goes through in so many parts, one after another.
+    `shard_optimiser`: each device keeps a share of the optimiser's state instead of all of it.
+    """
+
+    map: Literal["jit", "pmap"] = "jit"
+    accumulate: int = 1
+    shard_optimiser: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     name: str
     title: str
@@ -170,6 +184,7 @@ class Experiment:
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     cascade: Cascade = Cascade()
+    parallel: Parallel = Parallel()
     scale: str = "full"
 
 
