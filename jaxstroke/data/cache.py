@@ -4,7 +4,7 @@
     FOLDER/FINGERPRINT/STUDY.images.npy         (D, H, W, C) float32
     FOLDER/FINGERPRINT/STUDY.masks.npy          (D, H, W, K) uint8
     FOLDER/FINGERPRINT/STUDY.distance.npy       (D, H, W, K) float16: exact to .06 pixel within 128 pixels
-    FOLDER/FINGERPRINT/STUDY.json               written last: this study is finished
+    FOLDER/FINGERPRINT/STUDY.json               written last: this study is finished; sealed, as the index is
 
 The fingerprint covers the recipe (what of `Data` influences preparation) and each source file's path, size and
 SHA-256: a cache is used again only for the same files prepared the same way, and another recipe lies beside it.
@@ -27,15 +27,16 @@ from typing import Any
 import numpy as np
 
 from jaxstroke import console
-from jaxstroke.data.atomic import whole_file
+from jaxstroke.data.atomic import sweep, whole_file
 from jaxstroke.data.case import Case
 from jaxstroke.data.prepare import Inverse, Prepared, prepare
+from jaxstroke.data.sealed import sealed, unsealed
 from jaxstroke.data.study import read_study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
 
 # Changes whenever preparation or the form of the cache does, so that old caches are not mistaken for new ones.
-FORMAT = 1
+FORMAT = 2
 _INDEX = "index.json"
 _ARRAYS = {"images": np.float32, "masks": np.uint8, "distance": np.float16}
 
@@ -142,6 +143,7 @@ def build_cache(cases: Sequence[Case], data: Data, folder: Path, progress: Progr
     sources = {case.study: _source_files(case, data) for case in cases}
     fingerprint = _fingerprint(recipe, cases, sources)
     home = folder / fingerprint
+    sweep(home)
     studies = []
     for case in cases:
         studies.append(_finished(home, case.study, fingerprint) or _build_study(home, case, data, fingerprint))
@@ -172,6 +174,7 @@ def derive_cache(
     text = json.dumps([FORMAT, cache.fingerprint, name, *made_by])
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     home = folder / fingerprint
+    sweep(home)
     studies = []
     for study in cache.studies:
         done = _finished(home, study.study, fingerprint)
@@ -193,6 +196,8 @@ def _indexed(
         "studies": [dataclasses.asdict(study) for study in studies],
     }
     if _read_json(home / _INDEX) != json.loads(json.dumps(index)):
+        if (home / _INDEX).exists():
+            console.warn(f"{home / _INDEX}: it is damaged; it is written again")
         _write_json(home / _INDEX, index)
     return _cache(home, index)
 
@@ -342,12 +347,11 @@ def _write_array(path: Path, array: np.ndarray) -> str:
 
 def _write_json(path: Path, tree: dict[str, Any]) -> None:
     with whole_file(path) as file:
-        file.write(json.dumps(tree, indent=1).encode())
+        file.write(json.dumps(sealed(tree), indent=1).encode())
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        tree = json.loads(path.read_bytes())
+        return unsealed(json.loads(path.read_bytes()))
     except (OSError, ValueError):
         return None
-    return tree if isinstance(tree, dict) else None

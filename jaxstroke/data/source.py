@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 from jaxstroke import console
@@ -45,24 +46,45 @@ def named_folder(argument: str | None) -> Path | None:
 def open_source(data: Data, folder: Path | None, cache: Path) -> Source:
     """Finds the studies in `folder`, or makes the embedded phantom in `cache` where no folder is named."""
     layout = find_layout(data.layout)
-    if folder is None:
-        folder = embedded_phantom(data, cache)
+    named = folder is not None
+    folder = folder or embedded_phantom(data, cache)
     if not folder.is_dir():
         raise UserError(
             f"{folder}: there is no such folder; {layout.title} is looked for there. Get it from {layout.source}"
         )
-    cases = tuple(layout.find(folder))
-    return Source(folder, layout, cases, phantom_facts(folder) is not None)
+    phantom = phantom_facts(folder) is not None
+    if phantom and named:
+        _check_phantom(folder)
+    return Source(folder, layout, tuple(layout.find(folder)), phantom)
+
+
+def _check_phantom(folder: Path) -> None:
+    from jaxstroke.data.phantom import dataset
+
+    damaged = dataset.damaged(folder)
+    if damaged:
+        raise UserError(f"{damaged}: it is missing or damaged; delete {folder} and make the phantom anew")
 
 
 def embedded_phantom(data: Data, cache: Path) -> Path:
     """Returns the folder of the phantom that the experiment asks for; makes it where it is not there yet."""
     from jaxstroke.data import phantom
+    from jaxstroke.data.phantom import dataset
 
     with_ctp = "CTP" in data.channels
     name = f"phantom-{data.layout}-{data.phantom_seed}-{data.phantom_cases}{'-ctp' if with_ctp else ''}"
     folder = cache / name
-    if phantom_facts(folder) is None:
+    marker = dataset.describe(data.layout, cases=data.phantom_cases, seed=data.phantom_seed, with_ctp=with_ctp)
+    try:
+        whole = dataset.already_there(folder, marker)
+        damaged = dataset.damaged(folder) if whole else None
+        problem = f"{damaged}: it is missing or damaged" if damaged else None
+    except UserError as error:
+        whole, problem = False, str(error)
+    if problem:
+        console.warn(f"{problem}; the phantom of the cache is made again")
+        shutil.rmtree(folder)
+    if problem or not whole:
         with console.bar("making the phantom", data.phantom_cases, "studies") as advance:
             phantom.generate(
                 data.layout,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxstroke.data.case import Case
+from jaxstroke.data.sealed import unsealed
 from jaxstroke.errors import UserError
 
 PHANTOM_FILE = "phantom.json"
@@ -95,6 +96,9 @@ def phantom_facts(root: Path) -> dict[str, Any] | None:
                 facts = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise UserError(f"{path}: it cannot be read ({error}); make the phantom anew") from None
+            sealed_once = isinstance(facts, dict) and facts.keys() & {"files", "sha256"}
+            if sealed_once and unsealed(facts) is None:
+                raise UserError(f"{path}: it is damaged; make the phantom anew")
             if not isinstance(facts, dict) or not isinstance(facts.get("patients", {}), dict):
                 raise UserError(f"{path}: it is not the description of a phantom; make the phantom anew")
             return facts

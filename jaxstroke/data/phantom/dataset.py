@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
 import importlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxstroke.data.atomic import whole_folder
+from jaxstroke.data.layouts import phantom_facts
+from jaxstroke.data.sealed import sealed
 from jaxstroke.errors import UserError
 
 VERSION = 1  # of the generator: the same seed gives the same bytes within one version
@@ -45,20 +48,17 @@ def generate(
     folder = Path(folder)
     if already_there(folder, marker):
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for _ in _each_study(layout, unfinished, seed, cases, with_ctp, workers):
-            if progress is not None:
-                progress(1)
-        importlib.import_module(f"jaxstroke.data.phantom.{layout}").finish(unfinished, seed, cases)
-        (unfinished / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-        unfinished.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()  # it is empty: `already_there` has looked
-        os.replace(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with whole_folder(folder) as unfinished:
+            for _ in _each_study(layout, unfinished, seed, cases, with_ctp, workers):
+                if progress is not None:
+                    progress(1)
+            importlib.import_module(f"jaxstroke.data.phantom.{layout}").finish(unfinished, seed, cases)
+            text = json.dumps(sealed({**marker, "files": _checksums(unfinished)}), indent=2)
+            (unfinished / MARKER).write_text(text + "\n", encoding="utf-8")
+    except UserError:
+        if not already_there(folder, marker):  # another process has made the same one meanwhile
+            raise
 
 
 def describe(layout: str, *, cases: int, seed: int, with_ctp: bool) -> dict[str, Any]:
@@ -95,10 +95,33 @@ def already_there(folder: Path, marker: dict[str, Any]) -> bool:
         found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{folder}: it holds something else than a phantom; name a new folder") from None
-    if found != marker:
-        differing = [key for key in marker if not isinstance(found, dict) or found.get(key) != marker[key]]
+    differing = [key for key in marker if not isinstance(found, dict) or found.get(key) != marker[key]]
+    if differing:
         raise UserError(f"{folder}: it holds another phantom (other {', '.join(differing)}); name a new folder")
     return True
+
+
+def damaged(folder: Path) -> Path | None:
+    """The first file of a phantom that is missing or not as it was made; None also where no checksums were kept."""
+    facts = phantom_facts(folder) or {}
+    for name, digest in facts.get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != digest:
+            return path
+    return None
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read: {error.strerror or error}") from None
 
 
 def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool, workers: int):
@@ -109,7 +132,10 @@ def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool
         return
     # Spawned, not forked: the caller may already run threads.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(workers, cases), mp_context=context) as pool:
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, cases), mp_context=context, initializer=_end_with_parent
+    )
+    with pool:
         futures = [pool.submit(_write_study, task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -118,6 +144,13 @@ def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Run in a process of the pool, which would wait for work for ever where its parent was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _write_study(task: tuple[str, Path, int, int, bool]) -> None:
