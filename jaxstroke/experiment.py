@@ -129,7 +129,8 @@ class Training:
     seed: int = 0
     patience_epochs: int | None = None  # stop when the validation loss has not fallen for so long
     validate_every_epochs: int = 1
-    keep_last: int = 2
+    keep_last: int = 2  # checkpoints, beside the best
+    keep_every_epochs: int | None = None  # and these for ever
 
 
 @dataclasses.dataclass(frozen=True)
@@ -396,6 +397,11 @@ def load(name: str, *, scale: str = "full") -> Experiment:
             experiment = dataclasses.replace(override(experiment, getattr(file, "SMALL", {})), scale="small")
         return experiment
     raise UserError(f"--exp {name}: there is no such experiment.{nearest(name, names())} --list shows them all.")
+
+
+def small(name: str) -> Mapping[str, Any]:
+    """The words that bring an experiment to small scale, for the experiments that build on it."""
+    return _load_file(folder() / f"{name}.py").SMALL
 
 
 def _variants(file: Any) -> Mapping[str, Mapping[str, Any]]:

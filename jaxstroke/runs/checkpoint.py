@@ -2,26 +2,28 @@
 
     checkpoints/step-00000420/arrays/weights/     parameters and batch statistics, by Orbax
                               arrays/optimiser/   what only training needs
-                              progress.json       what the loop needs beside them: best score so far, patience, ...
-                              manifest.json       SHA-256 of every file, written last
+                              manifest.json       written last: SHA-256 of every file, of itself too, and `progress`,
+                                                  what the loop needs beside the arrays: best score so far, ...
 
 Orbax restores a file with a flipped bit without complaint, so every file is compared with the manifest first.  A
 checkpoint without a manifest was never finished and is cleared away; a damaged one is named, loudly, and the one
-before it is used.
+before it is used.  Nothing older is removed before the new one is sealed.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
 from jaxstroke import console
+from jaxstroke.data.sealed import sealed, unsealed
 from jaxstroke.errors import UserError
 from jaxstroke.runs import files
 
@@ -39,13 +41,19 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run. `best_steps` in a checkpoint's progress names those that are kept beside the last."""
+    """The checkpoints of one run. `best_steps` in a checkpoint's progress names those that are kept beside the last.
 
-    def __init__(self, folder: Path, *, keep_last: int = 2) -> None:
+    Every `keep_every_steps`-th step is kept for ever.
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int = 2, keep_every_steps: int | None = None) -> None:
         self.folder = folder.absolute()
         self._keep_last = keep_last
+        self._keep_every_steps = keep_every_steps
         self._writer: ocp.AsyncCheckpointer | None = None
-        self._pending: tuple[int, dict[str, Any]] | None = None
+        self._background = concurrent.futures.ThreadPoolExecutor(1)
+        self._pending: concurrent.futures.Future[None] | None = None
+        self._at: int | None = None  # the step that was restored or saved last: what is newer was passed over
 
     def steps(self) -> list[int]:
         """The steps of the finished checkpoints, oldest first."""
@@ -53,56 +61,95 @@ class Checkpoints:
         return sorted(int(name[1]) for name in names if name)
 
     def save(self, step: int, trees: Trees, progress: dict[str, Any]) -> None:
-        """Starts to write a checkpoint; it counts as soon as `settle` (or the next `save`) has returned."""
+        """Starts to write a checkpoint, sealed in the background; a failure comes out of `check` or `settle`."""
         self.settle()
-        self._clear_unfinished()
+        self.clear_unfinished()
+        if step == self._at and step in self.steps():  # the same arrays; what is known of them may be new
+            self._seal(step, self._manifest(step)["files"], progress)
+            self._prune(progress["best_steps"].values())
+            return
+        for passed_over in (other for other in self.steps() if other >= step):
+            self._remove(passed_over)
         folder = self._path(step)
-        if folder.exists():
-            return  # resumed and stopped again before another step was done
         try:
             folder.mkdir(parents=True)
             self._writer = self._writer or ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             parts = {word: ocp.args.StandardSave(tree) for word, tree in trees.items()}
             self._writer.save(folder / "arrays", args=ocp.args.Composite(**parts))
-        except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise UserError(
-                f"{folder}: the checkpoint cannot be written ({error.strerror}); free space there"
-            ) from None
-        self._pending = (step, progress)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._not_written(step, error) from None
+        self._at = step
+        self._pending = self._background.submit(self._finish, step, progress)
+
+    def check(self) -> None:
+        """Raises what went wrong with the checkpoint being written, if that is known already."""
+        if self._pending is not None and self._pending.done():
+            self.settle()
 
     def settle(self) -> None:
-        """Waits for the checkpoint being written, seals it with its manifest, and removes the ones not kept."""
-        if self._pending is None:
-            return
-        step, progress = self._pending
-        self._pending = None
-        assert self._writer is not None
-        folder = self._path(step)
-        try:
-            self._writer.wait_until_finished()
-            files.write_json(folder / "progress.json", progress)
-            files.write_json(folder / "manifest.json", _checksums(folder))
-        except (OSError, ValueError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise UserError(f"{folder}: the checkpoint cannot be written ({error}); free space there") from None
-        kept = {*self.steps()[-self._keep_last :], *progress["best_steps"].values()}
-        for old in self.steps():
-            if old not in kept:
-                shutil.rmtree(self._path(old))
+        """Waits for the checkpoint being written."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def close(self) -> None:
-        self.settle()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        try:
+            self.settle()
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def clear_unfinished(self) -> None:
+        """Removes what a killed process left; for the process that holds the run's lock."""
+        for path in self.folder.glob("step-*"):
+            if not (path / "manifest.json").exists():
+                console.say(f"{path}: a process was ended while it wrote or removed this; it is cleared away")
+                shutil.rmtree(path)
+
+    def _finish(self, step: int, progress: dict[str, Any]) -> None:
+        """In the background: waits for the arrays, seals the checkpoint, and only then removes the ones not kept."""
+        assert self._writer is not None
+        try:
+            self._writer.wait_until_finished()
+            self._seal(step, _checksums(self._path(step)), progress)
+        except (OSError, ValueError, RuntimeError, UserError) as error:
+            raise self._not_written(step, error) from None
+        self._prune(progress["best_steps"].values())
+
+    def _seal(self, step: int, checksums: dict[str, str], progress: dict[str, Any]) -> None:
+        tree = sealed({"files": checksums, "progress": progress})
+        files.write_json(self._path(step) / "manifest.json", tree)
+
+    def _prune(self, best: Iterable[int]) -> None:
+        steps = self.steps()
+        kept = {*steps[-self._keep_last :], *best}
+        for old in steps:
+            if old not in kept and not (self._keep_every_steps and old % self._keep_every_steps == 0):
+                self._remove(old)
+
+    def _remove(self, step: int) -> None:
+        """Without its manifest it counts as unfinished at once, should the process end in the middle."""
+        try:
+            (self._path(step) / "manifest.json").unlink()
+            shutil.rmtree(self._path(step))
+        except OSError as error:
+            raise UserError(f"{self._path(step)}: it cannot be removed ({error.strerror})") from None
+
+    def _not_written(self, step: int, error: Exception) -> UserError:
+        """Clears a checkpoint that failed; what to tell of it."""
+        shutil.rmtree(self._path(step), ignore_errors=True)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        kept = self.steps()
+        good = f"the checkpoint of step {kept[-1]} is in place" if kept else "no earlier one had been saved"
+        return UserError(f"{self._path(step)}: the checkpoint cannot be written ({reason}); {good}. Free space there")
 
     def seal(self) -> str:
         """A fingerprint of the finished checkpoints as they are on disk."""
         return " ".join(files.sha256(self._path(step) / "manifest.json") for step in self.steps())
 
     def progress(self, step: int) -> dict[str, Any]:
-        return files.read_json(self._path(step) / "progress.json")
+        return self._manifest(step)["progress"]
 
     def restore_last(self, targets: Trees) -> Restored | None:
         """Returns the newest checkpoint that is whole, or None where there is none at all.
@@ -113,6 +160,7 @@ class Checkpoints:
         for step in reversed(steps):
             damage = self.damage(step)
             if damage is None:
+                self._at = step
                 return self._restore(step, targets)
             console.warn(f"{damage}; this checkpoint is passed over and the one before it is used")
         if steps:
@@ -140,16 +188,26 @@ class Checkpoints:
         """Says which file of a checkpoint is not as it was written, or None."""
         folder = self._path(step)
         try:
-            expected = files.read_json(folder / "manifest.json")
+            expected, actual = self._manifest(step)["files"], _checksums(folder)
         except UserError as error:
             return str(error)
-        actual = _checksums(folder)
+        except OSError as error:
+            return f"{error.filename or folder}: it cannot be read ({error.strerror})"
         for name in sorted(expected.keys() | actual.keys()):
             if name not in actual:
                 return f"{folder / name}: the file is missing"
-            if expected.get(name) != actual[name]:
+            if name not in expected:
+                return f"{folder / name}: the file does not belong there"
+            if expected[name] != actual[name]:
                 return f"{folder / name}: the file was changed or damaged after it was written"
         return None
+
+    def _manifest(self, step: int) -> dict[str, Any]:
+        path = self._path(step) / "manifest.json"
+        tree = unsealed(files.read_json(path))
+        if tree is None:
+            raise UserError(f"{path}: the file was changed or damaged after it was written")
+        return tree
 
     def _restore(self, step: int, targets: Trees) -> Restored:
         parts = {word: ocp.args.StandardRestore(target) for word, target in targets.items()}
@@ -160,11 +218,6 @@ class Checkpoints:
                 first = str(error).splitlines()[0]
                 raise UserError(f"{self._path(step)}: these are not the weights of this network ({first})") from None
         return Restored({word: trees[word] for word in targets}, self.progress(step), step)
-
-    def _clear_unfinished(self) -> None:
-        for path in self.folder.glob("step-*"):
-            if not (path / "manifest.json").exists():
-                shutil.rmtree(path)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"

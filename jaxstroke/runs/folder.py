@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import __version__, experiment
+from jaxstroke.data.atomic import sweep
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
 from jaxstroke.runs import files
@@ -32,7 +33,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 # Fields that may differ between two starts of one run: they change how it is fed or how far it goes, not what it is.
 # (A cosine ends with the last epoch, so there the number of epochs belongs to what the run is.)
-_MAY_DIFFER = ("data.workers", "training.epochs")
+_MAY_DIFFER = ("data.workers", "training.epochs", "training.keep_last", "training.keep_every_epochs")
 
 
 class RunFolder:
@@ -53,11 +54,13 @@ class RunFolder:
     def about(self) -> dict[str, Any]:
         return files.read_json(self.path / "about.json")
 
-    def checkpoints(self, *, keep_last: int = 2) -> Checkpoints:
-        return Checkpoints(self.path / "checkpoints", keep_last=keep_last)
+    def checkpoints(self, *, keep_last: int = 2, keep_every_steps: int | None = None) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints", keep_last=keep_last, keep_every_steps=keep_every_steps)
 
     def start(self, wanted: Experiment, about: dict[str, Any]) -> None:
-        """Describes a new run, or makes sure that an old one is the same run."""
+        """Describes a new run, or makes sure that an old one is the same run; the caller holds the lock."""
+        sweep(self.path)
+        self.checkpoints().clear_unfinished()
         if self.exists():
             self.check_same(wanted)
             recorded = self.about()
@@ -74,11 +77,11 @@ class RunFolder:
         files.write_text(self.path / "experiment.json", experiment.to_json(wanted) + "\n")
 
     def check_same(self, wanted: Experiment) -> None:
-        may_differ = _MAY_DIFFER[:1] if wanted.schedule.name == "warmup_cosine" else _MAY_DIFFER
+        fixed = ("training.epochs",) if wanted.schedule.name == "warmup_cosine" else ()
         changed = {
             name: values
             for name, values in experiment.differences(self.experiment(), wanted).items()
-            if name not in may_differ
+            if name not in _MAY_DIFFER or name in fixed
         }
         if changed:
             told = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, (old, new) in list(changed.items())[:6])

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxstroke.errors import UserError
 from jaxstroke.runs import files
 
 
@@ -23,15 +24,32 @@ class Journal:
         """Returns every whole line; a last line cut off by a crash is passed over."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        rows = []
+        for number, line in enumerate(self._text().split("\n")[:-1], start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise UserError(f"{self.path}: line {number} is damaged; delete this line to go on without it")
+            rows.append(row)
+        return rows
 
     def append(self, row: dict[str, Any]) -> None:
         line = json.dumps({name: _plain(value) for name, value in row.items()})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"{self.path}: it cannot be written ({error.strerror}); free space there") from None
+
+    def _text(self) -> str:
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path}: it cannot be read ({error})") from None
 
     def keep_until(self, step: int) -> None:
         """Drops the rows after a step."""
