@@ -11,7 +11,7 @@ Cost: 26.1 M parameters, 19.6 G multiply-accumulates a slice.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load
+from jaxstroke.experiment import Model, load, small
 
 BASE = load("crossdomain_v1")
 
@@ -23,13 +23,4 @@ EXPERIMENT = dataclasses.replace(
     model=Model("cross_domain", {"version": "unimodal"}),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 24,
-    "model.width": 8,
-    "model.dropout": 0.1,
-    "model.momentum": 0.9,
-    "training.epochs": 20,
-    "schedule.warmup_epochs": 4,
-}
+SMALL = small("crossdomain_v1")

@@ -12,7 +12,7 @@ Cost: 52.6 M parameters, 40.0 G multiply-accumulates a slice.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load
+from jaxstroke.experiment import Model, load, small
 
 BASE = load("crossdomain_v1")
 
@@ -23,16 +23,7 @@ EXPERIMENT = dataclasses.replace(
     model=Model("cross_domain", {"version": "v3"}),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 24,
-    "model.width": 8,
-    "model.dropout": 0.1,
-    "model.momentum": 0.9,
-    "training.epochs": 20,
-    "schedule.warmup_epochs": 4,
-}
+SMALL = small("crossdomain_v1")
 
 VARIANTS = {
     "joint": {"model.joint": True},

@@ -11,7 +11,7 @@ Cost: 6.39 M parameters, 2.76 G multiply-accumulates a slice.
 
 import dataclasses
 
-from jaxstroke.experiment import load
+from jaxstroke.experiment import load, small
 
 BASE = load("mdanet_isles18")
 
@@ -22,12 +22,6 @@ EXPERIMENT = dataclasses.replace(
     data=dataclasses.replace(BASE.data, layout="isles2022", groups=(("DWI",), ("ADC",)), size=112),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
-    "training.epochs": 20,
-}
+SMALL = small("mdanet_isles18")
 
 VARIANTS = {"size128": {"data.size": 128}}

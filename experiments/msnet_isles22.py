@@ -8,7 +8,7 @@ Everything but the network is that of `unet_isles22`.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load
+from jaxstroke.experiment import Model, load, small
 
 BASE = load("unet_isles22")
 
@@ -19,10 +19,4 @@ EXPERIMENT = dataclasses.replace(
     model=Model("msnet"),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
-    "training.epochs": 20,
-}
+SMALL = small("unet_isles22")

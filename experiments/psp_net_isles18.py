@@ -10,7 +10,7 @@ From that paper: the perfusion maps and CT as channels, the focal loss, five fol
 
 import dataclasses
 
-from jaxstroke.experiment import Loss, Model, load
+from jaxstroke.experiment import Loss, Model, load, small
 
 BASE = load("unet_isles18")
 
@@ -23,10 +23,4 @@ EXPERIMENT = dataclasses.replace(
     loss=Loss(terms={"focal": 1.0}, focal_gamma=2.0),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
-    "training.epochs": 20,
-}
+SMALL = small("unet_isles18")

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxstroke.data.phantom import two_reader
 from jaxstroke.data.splits import split
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import load
 
 # Patients by their number of studies.
 COHORTS = st.lists(st.integers(1, 4), min_size=7, max_size=40).map(
@@ -81,3 +83,12 @@ def test_what_cannot_be_split_is_said(patients: int, changes: dict, message: str
     cohort = {f"case_{number}": f"p{number}" for number in range(patients)}
     with pytest.raises(UserError, match=message):
         split(cohort, **{"folds": 5, "fold": 0, "validation_fraction": 0.2, "seed": 0, **changes})
+
+
+def test_the_cross_domain_experiments_split_is_the_papers() -> None:
+    data = load("crossdomain_v1").data
+    studies = {two_reader.identity(index)[0]: two_reader.identity(index)[1] for index in range(data.phantom_cases)}
+    tested = [two_reader.identity(index)[0] for index in range(data.phantom_cases) if two_reader.is_test(index)]
+    arguments = {"folds": data.folds, "fold": 0, "validation_fraction": data.validation_fraction}
+    found = split(studies, **arguments, seed=0, fixed_test=tested)
+    assert (len(found.train), len(found.validation), len(found.test)) == (40, 11, 31)

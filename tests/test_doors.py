@@ -143,6 +143,10 @@ def test_every_kind_of_example_and_layout_goes_the_whole_way(
     assert evaluate.main([str(tmp_path / "run")]) == 0
     told = capsys.readouterr().out
     assert all(system in told for system in systems) and "[PHANTOM]" in told
+    with (tmp_path / "run" / "evaluation" / "test" / "scores.csv").open(newline="") as file:
+        judged = {(row["system"], row["target"]) for row in csv.DictReader(file)}
+    annotated = ("ADC/R1", "ADC/R2", "DWI/R1", "DWI/R2") if name.startswith("crossdomain") else ("lesion",)
+    assert judged == {(system, target) for system in systems for target in annotated}  # every reader judges
     split = json.loads((tmp_path / "run" / "about.json").read_text())
     data = Path(split["data"])
     study = next(path for path in data.rglob(f"*{split['split']['test'][0]}*") if path.is_dir() and path.name != "dwi")

@@ -21,20 +21,31 @@ def evaluate(
     targets: Sequence[str],
     advance: Callable[..., None],
 ) -> list[Row]:
-    """Returns a row of scores for each study, target and system; every study is read once."""
+    """Returns a row of scores for each study, annotation and system; every study is read once.
+
+    A system has an answer for each target that it was trained on; where other readers annotated the same image, the
+    answer is judged against each of them.
+    """
     rows = []
     for case in cases:
-        study = read_study(case, images=tuple(images), masks=tuple(targets))
+        readers = [annotations(target, case) for target in targets]
+        study = read_study(case, images=tuple(images), masks=tuple(one for found in readers for one in found))
         for system in systems:
             probabilities = system.answer(study).probabilities
-            for head, target in enumerate(targets):
+            for head, found in enumerate(readers):
                 mask = system.mask(probabilities[..., head])
-                scores = scorecard.score(mask, study.masks[target], study.spacing_mm)
-                rows.append(
-                    {"study": case.study, "patient": case.patient, "target": target, "system": system.name, **scores}
-                )
+                for target in found:
+                    scores = scorecard.score(mask, study.masks[target], study.spacing_mm)
+                    about = {"study": case.study, "patient": case.patient, "target": target, "system": system.name}
+                    rows.append({**about, **scores})
             advance(1, note=f"{case.study} {system.name}")
     return rows
+
+
+def annotations(target: str, case: Case) -> list[str]:
+    """The annotations of a case that were drawn on the target's image: ADC/R1 and ADC/R2 for either; `lesion` alone."""
+    image = target.partition("/")[0]
+    return sorted(word for word in case.masks if word.partition("/")[0] == image)
 
 
 def summaries(rows: Sequence[Row]) -> list[Row]:
