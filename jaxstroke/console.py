@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from jaxstroke import signals
 from jaxstroke.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,16 +22,20 @@ PHANTOM_NOTICE = "PHANTOM DATA: no real patient was used; the figures say nothin
 
 
 def run(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None) -> None:
-    """Runs a door and ends the process: 0 done, 2 a mistake that the text explains, 130 interrupted."""
+    """Runs a door and ends the process: 0 done, 2 a mistake that the text explains, 130 or 75 asked to stop."""
     try:
-        code = main(list(sys.argv[1:] if arguments is None else arguments)) or 0
-        sys.stdout.flush()
+        with signals.watched():
+            code = main(list(sys.argv[1:] if arguments is None else arguments)) or 0
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        code = 130
+        code = signals.INTERRUPTED
+    except signals.Stopped:
+        print("asked to stop: nothing is half-written; give the same command again", file=sys.stderr)
+        code = signals.REQUEUE
     except BrokenPipeError:
         # The reader of our output went away (`| head`); nothing is left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "jaxstroke"
 FLOORS = (
     "papers",
     "torch_twin",
+    "scaling",
     "training",
     "inference",
     "pictures",  # of runs and of studies
@@ -33,6 +34,7 @@ FLOORS = (
     "devices",
     "experiment",
     "console",
+    "signals",
     "errors",
     "",  # jaxstroke/__init__.py
 )

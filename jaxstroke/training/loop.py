@@ -105,7 +105,10 @@ class Training:
         self._optimiser = build_optimiser(experiment.optimiser, self._rate)
         self._train_step, validation_step = steps.compile_steps(experiment, self.network, self._optimiser, self._mesh)
         self._validation = Validation(experiment, cache, split.validation, validation_step, self._mesh)
-        self._checkpoints = run.checkpoints(keep_last=experiment.training.keep_last)
+        every = experiment.training.keep_every_epochs
+        self._checkpoints = run.checkpoints(
+            keep_last=experiment.training.keep_last, keep_every_steps=every and every * self.steps_per_epoch
+        )
         self._progress = Progress()
         self._state: Any = None
         self._recent: collections.deque[tuple[int, np.ndarray]] = collections.deque(maxlen=2 * _FETCH_EVERY_STEPS)
@@ -125,14 +128,16 @@ class Training:
         self._state = TrainState.from_trees(restored.trees)
         fields = {field.name for field in dataclasses.fields(Progress)}
         self._progress = Progress(**{name: value for name, value in restored.progress.items() if name in fields})
-        self._run.journal.keep_until(restored.step)
+        # Where its validation is still owed, a row of this very step can only be of a process killed before it saved.
+        self._run.journal.keep_until(restored.step - self._owes_validation(restored.step))
         return restored.step
 
     def run(self, first_step: int) -> Ending:
         """Trains to the end; on a signal, saves and returns; on a non-finite loss, raises `NotFinite`."""
-        if first_step >= self.last_step:
+        if first_step >= self.last_step and not self._owes_validation(first_step):
             return Ending(first_step, first_step // self.steps_per_epoch, "it had already run to its end")
-        if first_step % self.steps_per_epoch == 0 and self._out_of_patience(first_step // self.steps_per_epoch):
+        at_end = first_step % self.steps_per_epoch == 0 and not self._owes_validation(first_step)
+        if at_end and self._out_of_patience(first_step // self.steps_per_epoch):
             return Ending(first_step, first_step // self.steps_per_epoch, "the validation loss had stopped falling")
         with StopRequest() as stop:
             try:
@@ -146,11 +151,16 @@ class Training:
         batches = self._batches(first_step)
         pending: list[jax.Array] = []
         self._report.begin(first_step, last_step, self.steps_per_epoch)
+        stopped_falling = "the validation loss had stopped falling"
+        if self._owes_validation(first_step) and self._end_epoch(first_step, self._rate_at(first_step - 1), stop):
+            return Ending(first_step, first_step // self.steps_per_epoch, stopped_falling)
         since, seen = time.monotonic(), 0
         for step in range(first_step, last_step):
             batch = next(batches)
             self._recent.append((step, batch["index"]))
+            self._checkpoints.check()
             self._state, figures = self._train_step(self._state, devices.to_devices(batch, self._mesh))
+            stop.stepped()
             pending.append(figures["loss"])
             seen += int(batch["valid"].sum())
             done = step + 1
@@ -162,9 +172,10 @@ class Training:
                 self._progress.add(losses)
                 pending, since, seen = [], time.monotonic(), 0
             if epoch_ends:
-                if self._end_epoch(done, self._rate_at(step)):
-                    return Ending(done, done // self.steps_per_epoch, "the validation loss had stopped falling")
+                if self._end_epoch(done, self._rate_at(step), stop):
+                    return Ending(done, done // self.steps_per_epoch, stopped_falling)
                 since = time.monotonic()
+                asked_to_stop = stop.code  # everything is fetched; a validation that was cut off is not gone past
             if asked_to_stop is not None:
                 self._save(done)
                 why = "it was asked to stop; everything is saved"
@@ -211,16 +222,28 @@ class Training:
         kept = self._checkpoints.steps()
         return f"the checkpoint of step {kept[-1]} is in place" if kept else "no checkpoint had been saved yet"
 
-    def _end_epoch(self, done: int, rate: float) -> bool:
-        """Validates, writes the journal, saves; says whether patience has run out."""
+    def _owes_validation(self, step: int) -> bool:
+        """Whether the run was stopped while it validated: the losses of the epoch are still to be accounted for."""
+        return step > 0 and step % self.steps_per_epoch == 0 and self._progress.loss_count > 0
+
+    def _end_epoch(self, done: int, rate: float, stop: StopRequest) -> bool:
+        """Validates, writes the journal, saves; says whether patience has run out.
+
+        Asked to stop meanwhile it leaves off, with everything as it was when the epoch's last step was done.
+        """
         settings = self._experiment.training
         epoch = done // self.steps_per_epoch
-        train_loss = self._progress.end_epoch()
         if epoch % settings.validate_every_epochs and epoch != settings.epochs:
+            self._progress.end_epoch()
+            if settings.keep_every_epochs and epoch % settings.keep_every_epochs == 0:
+                self._save(done)
             return False
         self._report.note("validating")
-        figures = self._validation.run(self._state)
+        figures = self._validation.run(self._state, lambda: stop.code is not None)
+        if figures is None:
+            return False
         progress = self._progress
+        train_loss = progress.end_epoch()
         progress.judge(done, figures)
         loss = figures["validation_loss"]
         if math.isfinite(loss) and (progress.lowest_loss is None or loss < progress.lowest_loss):

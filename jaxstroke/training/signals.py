@@ -1,15 +1,14 @@
-"""Being asked to stop: the step in hand is finished, the state saved, and the process ends with a known code."""
+"""Being asked to stop while training: the step in hand is finished and the state saved before the process ends."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
 
-# What the process ends with, so that a scheduler can tell them apart.
-INTERRUPTED = 130  # Ctrl-C
-REQUEUE = 75  # SIGTERM or SIGUSR1: saved, start me again (EX_TEMPFAIL)
+from jaxstroke import signals
+from jaxstroke.signals import INTERRUPTED, REQUEUE
 
-_SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE}
+__all__ = ["INTERRUPTED", "REQUEUE", "StopRequest"]
 
 
 class StopRequest:
@@ -20,15 +19,20 @@ class StopRequest:
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in _SIGNALS:
+        for number in signals.CODES:
             self._before[number] = signal.signal(number, self._caught)
         return self
 
     def __exit__(self, *_: object) -> None:
+        signals.unsaved.clear()
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    def stepped(self) -> None:
+        """A step is done that no checkpoint holds: from now on the process does not end without saving."""
+        signals.unsaved.set()
+
     def _caught(self, number: int, _: FrameType | None) -> None:
-        self.code = _SIGNALS[signal.Signals(number)]
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        if self.code is not None:
+            signals.end_at_once(number)
+        self.code = signals.CODES[signal.Signals(number)]

@@ -40,21 +40,31 @@ class Validation:
         self._mesh = over
         self._predictor: Predictor | None = None
 
-    def run(self, state: TrainState) -> dict[str, float]:
-        """Returns validation_loss, the scores of `CHOICES`, and hd95_mm, the mean over studies where it is defined."""
-        scores = self._scores(state)
-        means = {name: _mean_defined(np.concatenate(values)) for name, values in scores.items()}
-        return {"validation_loss": self._loss(state), **means}
+    def run(
+        self, state: TrainState, asked_to_stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """Returns validation_loss, the scores of `CHOICES`, and hd95_mm, the mean over studies where it is defined.
 
-    def _loss(self, state: TrainState) -> float:
+        None where it was asked to stop in between, which is looked at after each study and each batch.
+        """
+        scores = self._scores(state, asked_to_stop)
+        loss = None if asked_to_stop() else self._loss(state, asked_to_stop)
+        if loss is None:
+            return None
+        means = {name: _mean_defined(np.concatenate(values)) for name, values in scores.items()}
+        return {"validation_loss": loss, **means}
+
+    def _loss(self, state: TrainState, asked_to_stop: Callable[[], bool]) -> float | None:
         total, count = 0.0, 0.0
         for batch in stream.ordered_batches(self._cache, self._studies, self._experiment.data):
             figures = self._step(state, devices.to_devices(batch, self._mesh))
             total += float(figures["loss"]) * float(figures["count"])
             count += float(figures["count"])
+            if asked_to_stop():
+                return None
         return total / max(count, 1.0)
 
-    def _scores(self, state: TrainState) -> dict[str, list[np.ndarray]]:
+    def _scores(self, state: TrainState, asked_to_stop: Callable[[], bool]) -> dict[str, list[np.ndarray]]:
         """By score, an array for each study and target: one value, or one for each slice."""
         if self._predictor is None:
             self._predictor = Predictor(self._experiment, state.variables())
@@ -62,6 +72,8 @@ class Validation:
         settings = self._experiment.evaluation
         scores: dict[str, list[np.ndarray]] = {name: [] for name in (*CHOICES, "hd95_mm")}
         for name in self._studies:
+            if asked_to_stop():
+                break
             spacing_mm = self._cache.study(name).spacing_mm
             masks = self._cache.array(name, "masks")
             probabilities = self._predictor.prepared(self._cache.array(name, "images")).probabilities

@@ -1,0 +1,87 @@
+"""Being asked to stop: what a process ends with, and that a second signal ends it at once.
+
+Python calls a signal's handler between two of its own instructions, so not while a program is compiled or computed,
+which may take minutes.  A thread beside the main one hears of signals at once, and ends the process where the main
+thread does not get to it in time and has nothing to save.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+# What the process ends with, so that a scheduler can tell them apart.
+INTERRUPTED = 130  # Ctrl-C
+REQUEUE = 75  # SIGTERM or SIGUSR1: nothing is lost, start me again (EX_TEMPFAIL)
+CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE}
+_AT_ONCE = 128  # plus the number of the signal, as shells tell it
+
+GRACE_S = 10.0  # for the main thread to end by itself, unless it has something to save
+
+unsaved = threading.Event()  # set while a training has done steps that no checkpoint holds
+
+
+class Stopped(BaseException):
+    """Asked to stop by SIGTERM or SIGUSR1; as KeyboardInterrupt, nothing catches it but the door."""
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Around a door: the signals raise KeyboardInterrupt or `Stopped` in it, and the second one ends the process."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = {number: signal.signal(number, _raise) for number in CODES}
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(writer)  # which ends the thread
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped
+
+
+def _watch(reader: int) -> None:
+    first = _next(reader)
+    if first is not None:
+        second = _next(reader, within_s=GRACE_S)
+        if second is None and not unsaved.is_set():
+            _end(CODES[first], "asked to stop in the middle of a long computation; there was nothing to save")
+        second = second or _next(reader)
+        if second is not None:
+            end_at_once(second)
+    os.close(reader)
+
+
+def _next(reader: int, within_s: float | None = None) -> signal.Signals | None:
+    """The next signal that asks to stop; None when time is up or the door is left."""
+    until = None if within_s is None else time.monotonic() + within_s
+    while select.select([reader], [], [], None if until is None else max(0.0, until - time.monotonic()))[0]:
+        byte = os.read(reader, 1)
+        if not byte:
+            return None
+        if byte[0] in CODES:
+            return signal.Signals(byte[0])
+    return None
+
+
+def end_at_once(number: int) -> None:
+    _end(_AT_ONCE + number, "ended at once by a second signal")
+
+
+def _end(code: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
+    os._exit(code)
