@@ -1,0 +1,173 @@
+"""`python -m jaxstroke.compile`: compiles a training step for machines one does not have, and prints what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from jaxstroke import console, experiment
+from jaxstroke.experiment import Experiment
+
+if TYPE_CHECKING:
+    from jaxstroke.scaling.compiling import Cost
+    from jaxstroke.scaling.targets import Target
+
+_STILL_EVERY_S = 15.0
+_PACKAGES = ("jax", "jaxlib", "flax", "libtpu")
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(
+        prog="python -m jaxstroke.compile",
+        description="Compile the training step and the forward pass for a machine that is not there. Nothing is run.",
+        epilog="Example: python -m jaxstroke.compile --exp mdanet_isles18 --target tpu:v5e:2x4",
+    )
+    words.add_argument("--exp", metavar="NAME", required=True, help="the experiment; `jaxstroke train --list` has all")
+    words.add_argument("--target", metavar="T", required=True, help="tpu:v5e:2x4, tpu:v5e:16x16, tpu:v4:2x2x2, cpu:8")
+    words.add_argument("--batch-per-chip", type=int, metavar="N", help="examples a chip; else as data.batch needs")
+    words.add_argument("--only", choices=("train", "forward"), help="one of the two programs; else both")
+    words.add_argument("--scale", choices=("full", "small"), default="full", help="small: reduced width and size")
+    words.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
+    words.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
+    return words
+
+
+def main(arguments: list[str]) -> int:
+    words = parser().parse_args(arguments)
+    wanted = experiment.load(words.exp, scale=words.scale)
+    wanted = experiment.override(wanted, experiment.parse_assignments(words.set))
+    from jaxstroke.scaling import targets
+
+    target = targets.parse(words.target)
+    targets.prepare(target)
+    _note(f"jaxstroke: {wanted.name} ({wanted.scale} scale) for {target.word}; loading jax ...")
+    from jaxstroke.scaling import compiling
+
+    sized = compiling.with_batch(wanted, target, words.batch_per_chip)
+    _note(
+        f"batch: {sized.data.batch // target.chips} a chip on {target.chips} chips, {sized.data.batch} in all "
+        f"(data.batch of the experiment is {wanted.data.batch})"
+    )
+    found = compiling.costs(sized, target, [words.only] if words.only else compiling.PROGRAMS, _waiting)
+    facts = {**_facts(wanted, sized, target, found), "parameters": compiling.parameters(sized)}
+    if words.json:
+        console.say(json.dumps(facts, indent=1, allow_nan=False))
+        return 0
+    _print(target, found)
+    console.next_command("python", "-m", "jaxstroke.train", "--exp", wanted.name)
+    return 0
+
+
+def _facts(wanted: Experiment, sized: Experiment, target: Target, found: dict[str, Cost]) -> dict[str, Any]:
+    chip = None if target.chip is None else {**dataclasses.asdict(target.chip), "options": dict(target.chip.options)}
+    return {
+        "experiment": wanted.name,
+        "scale": wanted.scale,
+        "target": target.word,
+        "chips": target.chips,
+        "batch": sized.data.batch,
+        "batch_per_chip": sized.data.batch // target.chips,
+        "own_batch": wanted.data.batch,
+        "dtype": str(sized.model.options.get("dtype", "float32")),
+        "compiles": True,
+        "chip": chip,
+        "sending_bandwidth": target.sending_bandwidth,
+        "programs": {name: dataclasses.asdict(one) for name, one in found.items()},
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return {**found, "python": sys.version.split()[0]}
+
+
+def _print(target: Target, found: dict[str, Cost]) -> None:
+    chip = target.chip
+    has = f" of {chip.memory_bytes / 2**30:.0f} GiB" if chip else ""
+    columns = [
+        {
+            "compiles": f"yes, in {one.compile_s:.0f} s",
+            "products": f"{one.flops / 1e9:.1f} GFLOP",
+            "memory traffic": f"{one.traffic_bytes / 1e9:.2f} GB",
+            "memory needed": f"{one.memory_bytes / 2**30:.2f} GiB{has}",
+            **_sent(one),
+            **_times(one),
+        }
+        for one in found.values()
+    ]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(column.get(name, "-") for column in columns)] for name in names]
+    console.say()
+    console.table(("on each chip", *found), rows)
+    console.say()
+    if chip is None:
+        console.say("- : a CPU has no one peak to hold the program against, so no time follows; see docs/scaling.md.")
+    else:
+        console.say(
+            f"{chip.name}: {chip.flops / 1e12:.0f} TFLOP/s, {chip.memory_bandwidth / 1e9:.0f} GB/s of memory; "
+            f"a chip of this slice sends {(target.sending_bandwidth or 0) / 1e9:.0f} GB/s."
+        )
+        console.say("The time is the least that it can take; docs/scaling.md says what is counted and what is not.")
+    for name, one in found.items():
+        if one.unknown_loops:
+            console.warn(f"{name}: {one.unknown_loops} loops do not tell their length; their bodies are counted once")
+
+
+def _sent(one: Cost) -> dict[str, str]:
+    if not one.collectives:
+        return {"sent": "nothing"}
+    return {
+        f"{kind}": f"{times} of {one.payload_bytes[kind] / 1e6:.2f} MB, sends {one.sent_bytes[kind] / 1e6:.2f} MB"
+        for kind, times in one.collectives.items()
+    }
+
+
+def _times(one: Cost) -> dict[str, str]:
+    line = one.roofline
+    if line is None:
+        return {"roofline time": "-", "sending": "-", "efficiency": "-"}
+    low, high = line.efficiency_without_overlap, line.efficiency_with_overlap
+    return {
+        "roofline time": f"{line.compute_s * 1e3:.2f} ms ({line.bound_by})",
+        "sending": f"{line.sending_s * 1e3:.2f} ms",
+        "efficiency": f"{100 * low:.1f} to {100 * high:.1f} %",
+    }
+
+
+@contextlib.contextmanager
+def _waiting(text: str) -> Iterator[None]:
+    """Says what begins and, every few seconds, that it goes on: a compilation takes minutes and tells nothing."""
+    _note(f"{text} (minutes for the large networks)")
+    begin, ended = time.monotonic(), threading.Event()
+
+    def heartbeat() -> None:
+        while not ended.wait(_STILL_EVERY_S):
+            _note(f"  still compiling, {time.monotonic() - begin:.0f} s")
+
+    beating = threading.Thread(target=heartbeat, daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beating.join()
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    console.run(main)
