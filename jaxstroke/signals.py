@@ -54,24 +54,22 @@ def _raise(number: int, _: FrameType | None) -> None:
 
 
 def _watch(reader: int) -> None:
-    first = _next(reader)
-    if first is not None:
+    with contextlib.suppress(EOFError):
+        first = _next(reader)
         second = _next(reader, within_s=GRACE_S)
-        if second is None and not unsaved.is_set():
+        if first and not second and not unsaved.is_set():
             _end(CODES[first], "asked to stop in the middle of a long computation; there was nothing to save")
-        second = second or _next(reader)
-        if second is not None:
-            end_at_once(second)
+        end_at_once(second or _next(reader) or 0)
     os.close(reader)
 
 
 def _next(reader: int, within_s: float | None = None) -> signal.Signals | None:
-    """The next signal that asks to stop; None when time is up or the door is left."""
+    """The next signal that asks to stop; None when time is up; EOFError when the door is left."""
     until = None if within_s is None else time.monotonic() + within_s
     while select.select([reader], [], [], None if until is None else max(0.0, until - time.monotonic()))[0]:
         byte = os.read(reader, 1)
         if not byte:
-            return None
+            raise EOFError
         if byte[0] in CODES:
             return signal.Signals(byte[0])
     return None
