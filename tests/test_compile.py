@@ -111,6 +111,7 @@ def test_the_largest_batch_is_the_largest(need: Any, limit: float, told: bool) -
     assert need(most) > limit
     assert fitting.largest(need_bytes, limit, most, need(most) if told else math.inf) == expected
     assert len(asked) == len(set(asked)), "no batch is compiled twice"
+    assert len(asked) <= 2 * math.log2(most)
 
 
 def test_a_straight_line_takes_three_compilations() -> None:
@@ -130,12 +131,18 @@ def test_nothing_fits() -> None:
 
 
 def test_the_refusal_of_the_tpu_compiler_is_read() -> None:
-    told = compiling.exhausted(
+    target = targets.parse("tpu:v5e:2x4")
+    for message in (
         "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
-        "Used 35.25G of 15.75G hbm. Exceeded hbm capacity by 19.50G."
-    )
-    assert told is not None and (told.need_bytes, told.limit_bytes) == (35.25 * GIB, 15.75 * GIB)
-    assert compiling.exhausted("INTERNAL: something else") is None
+        "Used 35.25G of 15.75G hbm. Exceeded hbm capacity by 19.50G.",
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (35.25G) exceeds "
+        "available HBM (15.75G).",
+    ):
+        told = compiling.exhausted(message, target)
+        assert told is not None and (told.need_bytes, told.limit_bytes) == (35.25 * GIB, 15.75 * GIB)
+    silent = compiling.exhausted("RESOURCE_EXHAUSTED: no figures", target)
+    assert silent is not None and (silent.need_bytes, silent.limit_bytes) == (math.inf, 16 * GIB)
+    assert compiling.exhausted("INTERNAL: something else", target) is None
 
 
 @contextlib.contextmanager
@@ -156,16 +163,16 @@ def test_what_does_not_fit_is_refused_with_the_largest_batch_that_does() -> None
     needs = {}
     for per_chip in (2, 3):
         sized = compiling.with_batch(wanted, _tiny_target(GIB), per_chip)
-        needs[per_chip] = compiling.cost("train", sized, _tiny_target(GIB), over, _silent).memory_bytes
+        needs[per_chip] = compiling.cost("forward", sized, _tiny_target(GIB), over, _silent).memory_bytes
     assert needs[2] < needs[3]
     target = _tiny_target(needs[2])
     sized = compiling.with_batch(wanted, target, 5)
     with pytest.raises(compiling.DoesNotFit) as refused:
-        compiling.cost("train", sized, target, over, _silent)
-    said = compiling.refusal("train", sized, target, over, refused.value, _silent)
+        compiling.cost("forward", sized, target, over, _silent)
+    said = compiling.refusal("forward", sized, target, over, refused.value, _silent)
     assert said.endswith("the largest batch that fits is 2 a chip (8 in all): --batch-per-chip 2")
-    assert "train with 5 a chip needs" in said
-    hopeless = compiling.refusal("train", sized, _tiny_target(1), over, compiling.DoesNotFit(2.0, 1.0), _silent)
+    assert "forward with 5 a chip needs" in said
+    hopeless = compiling.refusal("forward", sized, _tiny_target(1), over, compiling.DoesNotFit(2.0, 1.0), _silent)
     assert "even 1 a chip does not fit" in hopeless
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
 from collections import defaultdict
@@ -100,7 +101,7 @@ def cost(name: str, experiment: Experiment, target: Target, over: Mesh, note: No
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            raise exhausted(str(error)) or error from None
+            raise exhausted(str(error), target) or error from None
         seconds = time.monotonic() - begin
     return read(compiled, target, flops=2 * macs / target.chips, compile_s=seconds)
 
@@ -177,15 +178,20 @@ def _by_kind(found: list[Collective]) -> dict[str, list[Collective]]:
     return dict(by_kind)
 
 
-def exhausted(message: str) -> DoesNotFit | None:
-    """Reads `Used 35.21G of 15.75G hbm` out of the compiler's refusal; None if it refused for another reason."""
-    if "RESOURCE_EXHAUSTED" not in message and "hbm capacity" not in message:
+# What the TPU compiler says in its two manners: `Used 35.21G of 15.75G hbm`, and
+# `total memory required for HLO temporaries (41.97G) exceeds available HBM (15.75G)`.
+_TOO_MUCH = re.compile(r"(?:[Uu]sed |required [^()]*\()([\d.]+)([KMGT])\)? (?:of|exceeds [^()]*\()\s?([\d.]+)([KMGT])")
+_UNIT = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def exhausted(message: str, target: Target) -> DoesNotFit | None:
+    """Reads the need and the limit out of the compiler's refusal; None if it refused for another reason."""
+    if "RESOURCE_EXHAUSTED" not in message or target.chip is None:
         return None
-    told = re.search(r"[Uu]sed ([\d.]+)([KMGT]) of ([\d.]+)([KMGT])", message)
+    told = _TOO_MUCH.search(message)
     if told is None:
-        return DoesNotFit(float("inf"), float("inf"))
-    unit = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-    return DoesNotFit(float(told[1]) * unit[told[2]], float(told[3]) * unit[told[4]])
+        return DoesNotFit(math.inf, target.chip.memory_bytes)
+    return DoesNotFit(float(told[1]) * _UNIT[told[2]], float(told[3]) * _UNIT[told[4]])
 
 
 def refusal(
@@ -197,14 +203,16 @@ def refusal(
     def need_bytes(per_chip: int) -> float:
         smaller = with_batch(experiment, target, per_chip)
         try:
-            return cost(name, smaller, target, over, note).memory_bytes
+            # What the compiler has accepted fits, whatever is added up here.
+            return min(cost(name, smaller, target, over, note).memory_bytes, error.limit_bytes)
         except DoesNotFit as again:
-            return max(again.need_bytes, again.limit_bytes + 1)
+            return max(again.need_bytes, error.limit_bytes + 1)
 
     fits = largest(need_bytes, error.limit_bytes, asked, error.need_bytes)
+    needs = f"needs {error.need_bytes / GIB:.2f} GiB" if math.isfinite(error.need_bytes) else "needs too much memory"
     told = (
-        f"{experiment.name} on {target.word}: {name} with {asked} a chip needs {error.need_bytes / GIB:.2f} GiB, and "
-        f"a chip offers {error.limit_bytes / GIB:.2f} GiB; "
+        f"{experiment.name} on {target.word}: {name} with {asked} a chip {needs}, and a chip offers "
+        f"{error.limit_bytes / GIB:.2f} GiB; "
     )
     if not fits:
         return told + "even 1 a chip does not fit; try --set model.remat=true, model.dtype=bfloat16 or a smaller width"

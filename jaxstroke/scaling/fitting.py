@@ -9,22 +9,24 @@ from collections.abc import Callable
 def largest(need_bytes: Callable[[int], float], limit_bytes: float, too_many: int, its_need: float) -> int:
     """Returns the largest batch whose need is within the limit, 0 if there is none; `too_many` is known to exceed it.
 
-    What is needed grows nearly as a straight line with the batch.  So the line through the nearest batch that fits and
-    the nearest that does not says where to look next; the answer is right also where it is no line, if the need only
-    grows.  `need_bytes` may return infinity where all that is known is that it does not fit.
+    What is needed grows nearly as a straight line with the batch, so the line through 1 and `too_many` says where to
+    begin.  From there it goes up or down by 1, 2, 4 ... (more for batches of thousands) until the answer lies between
+    two batches that were tried, and then by halves: right also where the need is no line, if it only grows.  Infinity
+    stands for a need that is not told.
     """
     first = need_bytes(1) if too_many > 1 else math.inf
     if first > limit_bytes:
         return 0
-    fits, its_bytes, exceeds = 1, first, too_many
+    fits, exceeds = 1, too_many
+    place = (fits + exceeds) // 2
+    if math.isfinite(its_need) and its_need > first:
+        place = 1 + math.floor((limit_bytes - first) / (its_need - first) * (too_many - 1))
+    step, ways = max(1, place // 256), set[bool]()
     while exceeds - fits > 1:
-        middle = (fits + exceeds) // 2
-        if math.isfinite(its_need) and its_need > its_bytes:
-            middle = fits + math.floor((limit_bytes - its_bytes) / (its_need - its_bytes) * (exceeds - fits))
-        middle = min(max(middle, fits + 1), exceeds - 1)
-        need = need_bytes(middle)
-        if need <= limit_bytes:
-            fits, its_bytes = middle, need
-        else:
-            exceeds, its_need = middle, need
+        place = min(max(place, fits + 1), exceeds - 1)
+        within = need_bytes(place) <= limit_bytes
+        fits, exceeds = (place, exceeds) if within else (fits, place)
+        ways.add(within)
+        place = (fits + exceeds) // 2 if len(ways) == 2 else place + (step if within else -step)
+        step *= 2
     return fits
