@@ -101,7 +101,7 @@ class Cache:
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: it cannot be read ({error}); was the cache deleted during the run?") from None
+            raise _unreadable(path, error) from None
 
     def slices(self, study: str, kind: str, start: int, stop: int) -> np.ndarray:
         """Reads slices start..stop of the "images", "masks" or "distance" of a study, and nothing else."""
@@ -112,7 +112,7 @@ class Cache:
             values = np.fromfile(path, dtype, count * each, offset=offset + start * each * dtype.itemsize)
             return values.reshape(count, *shape[1:])
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: it cannot be read ({error}); was the cache deleted during the run?") from None
+            raise _unreadable(path, error) from None
 
 
 @functools.lru_cache(maxsize=2**16)
@@ -336,6 +336,11 @@ def _study_from(tree: dict[str, Any], path: Path) -> CachedStudy:
         return CachedStudy(**{**tree, **tuples, "inverse": inverse})
     except (KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: it does not describe a prepared study; delete the folder {path.parent}") from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return UserError(f"{path}: it cannot be read ({why}); was the cache deleted during the run?")
 
 
 def _write_array(path: Path, array: np.ndarray) -> str:

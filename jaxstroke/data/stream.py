@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxstroke.data.cache import Cache, CachedStudy
+from jaxstroke.data.orphans import end_with_parent
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
 
@@ -119,6 +120,7 @@ class _Training:
         return _ENDLESS
 
     def __getitem__(self, position: Any) -> dict[str, Any]:
+        end_with_parent()  # a process of grain's would outlive a killed training
         index = self._first + int(position)
         example, lesion, draw = self.choose(index)
         study, size = self._studies[example.study], self._data.size

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import logging
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from jaxstroke import console
@@ -28,6 +31,11 @@ from jaxstroke.errors import UserError
 from jaxstroke.runs import files
 
 _NAME = re.compile(r"step-(\d{8})")
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'")
+_OVERHEAD_BYTES = 2**20  # of a checkpoint beside its arrays
+
+# What goes wrong in Orbax's threads comes out of `wait_until_finished`; it is not printed as well.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 Trees = Mapping[str, Any]  # arrays by the word they are kept under: "weights", "optimiser"
@@ -73,6 +81,7 @@ class Checkpoints:
         folder = self._path(step)
         try:
             folder.mkdir(parents=True)
+            self._check_space(folder, trees)
             self._writer = self._writer or ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             parts = {word: ocp.args.StandardSave(tree) for word, tree in trees.items()}
             self._writer.save(folder / "arrays", args=ocp.args.Composite(**parts))
@@ -107,6 +116,13 @@ class Checkpoints:
                 console.say(f"{path}: a process was ended while it wrote or removed this; it is cleared away")
                 shutil.rmtree(path)
 
+    def _check_space(self, folder: Path, trees: Trees) -> None:
+        """A full disk is told before anything is written to it; a quota only shows while writing."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _OVERHEAD_BYTES
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise OSError(f"it needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free")
+
     def _finish(self, step: int, progress: dict[str, Any]) -> None:
         """In the background: waits for the arrays, seals the checkpoint, and only then removes the ones not kept."""
         assert self._writer is not None
@@ -139,7 +155,8 @@ class Checkpoints:
     def _not_written(self, step: int, error: Exception) -> UserError:
         """Clears a checkpoint that failed; what to tell of it."""
         shutil.rmtree(self._path(step), ignore_errors=True)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        number = _OS_ERROR.search(str(error))  # as tensorstore tells it at the end of a long line
+        reason = os.strerror(int(number[1])) if number else (str(error).splitlines() or [type(error).__name__])[0]
         kept = self.steps()
         good = f"the checkpoint of step {kept[-1]} is in place" if kept else "no earlier one had been saved"
         return UserError(f"{self._path(step)}: the checkpoint cannot be written ({reason}); {good}. Free space there")

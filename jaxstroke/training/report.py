@@ -31,9 +31,9 @@ class Report:
             self._writer.close()
 
     def begin(self, first_step: int, last_step: int, steps_per_epoch: int) -> None:
-        from tensorboardX import SummaryWriter
+        from jaxstroke.training.events import Events
 
-        self._writer = SummaryWriter(str(self._events), purge_step=first_step + 1 if first_step else None)
+        self._writer = Events(self._events, purge_step=first_step + 1 if first_step else None)
         title = "training on phantoms" if self._phantom else "training"
         self._advance = self._stack.enter_context(console.bar(title, last_step, "steps"))
         self._at = first_step

@@ -7,14 +7,13 @@ import hashlib
 import importlib
 import json
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxstroke.data.atomic import whole_folder
 from jaxstroke.data.layouts import phantom_facts
+from jaxstroke.data.orphans import end_with_parent
 from jaxstroke.data.sealed import sealed
 from jaxstroke.errors import UserError
 
@@ -133,7 +132,7 @@ def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool
     # Spawned, not forked: the caller may already run threads.
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, cases), mp_context=context, initializer=_end_with_parent
+        min(workers, cases), mp_context=context, initializer=end_with_parent
     )
     with pool:
         futures = [pool.submit(_write_study, task) for task in tasks]
@@ -144,13 +143,6 @@ def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _end_with_parent() -> None:
-    """Run in a process of the pool, which would wait for work for ever where its parent was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _write_study(task: tuple[str, Path, int, int, bool]) -> None:
