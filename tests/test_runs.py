@@ -60,6 +60,42 @@ def test_last_and_best_are_kept_and_come_back_as_they_were(five: Checkpoints) ->
     np.testing.assert_array_equal(best.trees["weights"]["params"]["kernel"], np.full((3, 2), 2.0))
 
 
+def test_every_nth_is_kept_for_ever(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep_last=1, keep_every_steps=2)
+    for step in range(1, 6):
+        checkpoints.save(step, _trees(float(step)), {"best_steps": {"dice": 1}})
+    checkpoints.close()
+    assert checkpoints.steps() == [1, 2, 4, 5]
+
+
+def test_a_damaged_checkpoint_is_replaced_when_its_step_is_reached_again(five: Checkpoints) -> None:
+    _flip_a_bit(_array_files(five, 5)[0])
+    restored = five.restore_last(_targets())
+    assert restored is not None and restored.step == 4
+    five.save(5, _trees(5.0), {"best_steps": {"dice": 2}})
+    five.close()
+    assert five.steps() == [2, 4, 5] and five.damage(5) is None
+
+
+def test_the_same_step_saved_again_keeps_its_arrays_and_takes_what_is_new_of_it(five: Checkpoints) -> None:
+    restored = five.restore_last(_targets())
+    assert restored is not None
+    before = {path: path.stat().st_mtime_ns for path in _array_files(five, 5) if path.name != "manifest.json"}
+    five.save(5, _trees(5.0), {"best_steps": {"dice": 5}})
+    five.close()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert five.damage(5) is None and five.progress(5) == {"best_steps": {"dice": 5}} and five.steps() == [4, 5]
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_cleared_away(
+    five: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (five.folder / "step-00000006" / "arrays.orbax-checkpoint-tmp").mkdir(parents=True)
+    five.clear_unfinished()
+    assert "step-00000006" in capsys.readouterr().out and five.steps() == [2, 4, 5]
+    assert not (five.folder / "step-00000006").exists()
+
+
 def test_a_flipped_bit_in_any_file_is_found_named_and_the_checkpoint_before_is_used(
     five: Checkpoints, capsys: pytest.CaptureFixture[str]
 ) -> None:

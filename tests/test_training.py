@@ -123,6 +123,26 @@ def test_interrupted_in_an_epoch_and_resumed_equals_never_interrupted(
     assert run.journal.rows() == whole[1].journal.rows()
 
 
+def test_asked_to_stop_while_it_validates_it_validates_again_and_ends_the_same(
+    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
+) -> None:
+    class WhileValidating(Report):
+        def note(self, text: str) -> None:
+            super().note(text)
+            if text == "validating":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    ending, run, _ = _train(tiny, prepared, tmp_path, WhileValidating(tmp_path / "events", phantom=True))
+    assert (ending.code, ending.step) == (REQUEUE, 4)
+    assert run.checkpoints().steps() == [4] and run.journal.rows() == []
+    ending, run, training = _train(tiny, prepared, tmp_path)
+    assert ending.step == 12
+    for one, other in zip(_bits(whole[2]), _bits(training), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert run.journal.rows() == whole[1].journal.rows()
+    assert run.checkpoints().progress(12) == whole[1].checkpoints().progress(12)
+
+
 def test_a_finished_run_started_again_does_nothing(whole: Any, tiny: Experiment, prepared: tuple[Cache, Split]) -> None:
     _, run, _ = whole
     before = run.journal.rows()
