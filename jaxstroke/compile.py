@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from jaxstroke.scaling.targets import Target
 
 _STILL_EVERY_S = 15.0
+_PREFIXES = {-3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
 _PACKAGES = ("jax", "jaxlib", "flax", "libtpu")
 
 
@@ -99,8 +101,8 @@ def _print(target: Target, found: dict[str, Cost]) -> None:
     columns = [
         {
             "compiles": f"yes, in {one.compile_s:.0f} s",
-            "products": f"{one.flops / 1e9:.1f} GFLOP",
-            "memory traffic": f"{one.traffic_bytes / 1e9:.2f} GB",
+            "products": with_unit(one.flops, "FLOP"),
+            "memory traffic": with_unit(one.traffic_bytes, "B"),
             "memory needed": f"{one.memory_bytes / 2**30:.2f} GiB{has}",
             **_sent(one),
             **_times(one),
@@ -129,7 +131,7 @@ def _sent(one: Cost) -> dict[str, str]:
     if not one.collectives:
         return {"sent": "nothing"}
     return {
-        f"{kind}": f"{times} of {one.payload_bytes[kind] / 1e6:.2f} MB, sends {one.sent_bytes[kind] / 1e6:.2f} MB"
+        kind: f"{times} of {with_unit(one.payload_bytes[kind], 'B')}, sends {with_unit(one.sent_bytes[kind], 'B')}"
         for kind, times in one.collectives.items()
     }
 
@@ -140,10 +142,20 @@ def _times(one: Cost) -> dict[str, str]:
         return {"roofline time": "-", "sending": "-", "efficiency": "-"}
     low, high = line.efficiency_without_overlap, line.efficiency_with_overlap
     return {
-        "roofline time": f"{line.compute_s * 1e3:.2f} ms ({line.bound_by})",
-        "sending": f"{line.sending_s * 1e3:.2f} ms",
+        "roofline time": f"{with_unit(line.compute_s, 's')} ({line.bound_by})",
+        "sending": with_unit(line.sending_s, "s"),
         "efficiency": f"{100 * low:.1f} to {100 * high:.1f} %",
     }
+
+
+def with_unit(value: float, unit: str) -> str:
+    """Three figures and a decimal prefix.
+
+    >>> with_unit(324.9e9, "FLOP"), with_unit(0.0036, "s"), with_unit(16, "B"), with_unit(0, "B")
+    ('325 GFLOP', '3.6 ms', '16 B', '0 B')
+    """
+    power = min(max(math.floor(math.log10(abs(value)) / 3), -3), 4) if value else 0
+    return f"{float(f'{value / 1000**power:.3g}'):g} {_PREFIXES[power]}{unit}"
 
 
 @contextlib.contextmanager

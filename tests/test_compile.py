@@ -31,7 +31,7 @@ TINY = {"data.size": 32, "data.batch": 4, "model.width": 2}
 TINY_WORDS = [word for field, value in TINY.items() for word in ("--set", f"{field}={value}")]
 TINY_DOOR = ["--exp", "unet_isles18", "--scale", "small", *TINY_WORDS]
 
-@pytest.mark.parametrize("module", [hlo, roofline])
+@pytest.mark.parametrize("module", [hlo, roofline, door])
 def test_examples_of_the_docstrings(module: Any) -> None:
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
@@ -213,6 +213,31 @@ def test_a_long_compilation_gives_signs_of_life(
         while "still compiling" not in ended.seen:
             ended.seen += capsys.readouterr().err
     assert ended.seen.startswith("compiling train")
+
+
+@pytest.mark.parametrize("target", ["tpu:v5e:2x4", "cpu:8"])
+def test_what_a_person_reads(
+    target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = targets.parse(target)
+    line = roofline.roofline(here, flops=3.25e11, traffic_bytes=2.95e9, sent_bytes=1e8)
+    cost = compiling.Cost(61.2, 3.25e11, 2.95e9, 2.4e11, 3e10, 2 * GIB, {"all-reduce": 2}, {"all-reduce": 57_300_000},
+                          {"all-reduce": 100_275_000.0}, 0, line)  # fmt: skip
+    monkeypatch.setattr(targets, "prepare", lambda target: None)
+    monkeypatch.setattr(compiling, "costs", lambda sized, target, programs, note: {"train": cost})
+    assert door.main(["--exp", "unet_isles18", "--target", target, "--only", "train"]) == 0
+    said = capsys.readouterr()
+    rows = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "batch: 2 a chip on 8 chips, 16 in all (data.batch of the experiment is 16)" in said.err
+    assert {"compiles yes, in 61 s", "products 325 GFLOP", "memory traffic 2.95 GB"} <= set(rows)
+    assert "all-reduce 2 of 57.3 MB, sends 100 MB" in rows
+    assert rows[-1].startswith("next: ") and "jaxstroke.train --exp unet_isles18" in rows[-1]
+    if target.startswith("tpu"):
+        assert {"memory needed 2.00 GiB of 16 GiB", "roofline time 3.6 ms (memory)", "sending 1 ms"} <= set(rows)
+        assert "efficiency 78.3 to 100.0 %" in rows
+    else:
+        assert {"memory needed 2.00 GiB", "roofline time -", "sending -", "efficiency -"} <= set(rows)
+        assert any("no one peak" in row for row in rows)
 
 
 @pytest.mark.slow
