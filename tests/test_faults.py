@@ -181,7 +181,7 @@ def test_damage_of_any_kind_is_named_at_the_door_and_the_run_ends_as_if_there_wa
     """All kinds in turn on the newest checkpoint; each time the run goes on from the one before."""
 
     def truncate(path: Path) -> None:
-        path.write_bytes(path.read_bytes()[:-1])
+        path.write_bytes(path.read_bytes()[:-100])
 
     step = saved(whole)[-1].parent.name
     run = tmp_path / "run"
@@ -317,7 +317,7 @@ def test_no_space_for_a_prediction_or_a_prepared_study_is_one_line(whole: Path, 
     assert not list((tmp_path / "out").iterdir())
     cache = tmp_path / "cache"
     door = Door(tmp_path / "log", *training(phantom, tmp_path / "run"), cache=cache, most_bytes_a_file=2_000)
-    assert door.end() == 2 and "it cannot be written: File too large" in one_error_line(door.told)
+    assert door.end() == 2 and "it cannot be written: no space left?" in one_error_line(door.told)
     assert not list(cache.glob("prepared/*/.*"))
 
 

@@ -35,7 +35,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
             os.replace(temporary, path)  # before the lock goes: nobody can take it for a dead one's
     except OSError as error:
-        raise UserError(f"{path}: it cannot be written: {error.strerror or error}") from error
+        # numpy tells how much of an array was written, not why it was not all
+        raise UserError(f"{path}: it cannot be written: {error.strerror or f'no space left? ({error})'}") from error
     finally:
         if temporary != path:
             with contextlib.suppress(OSError):

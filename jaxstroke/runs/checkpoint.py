@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,11 +124,20 @@ class Checkpoints:
         if free < needed:
             raise OSError(f"it needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free")
 
-    def _finish(self, step: int, progress: dict[str, Any]) -> None:
-        """In the background: waits for the arrays, seals the checkpoint, and only then removes the ones not kept."""
+    def _wait_until_written(self) -> None:
+        """A failed write closes Orbax's event loop; the writes that end after it then print so, one traceback each."""
         assert self._writer is not None
+        told = sys.unraisablehook
+        sys.unraisablehook = lambda found: None if str(found.exc_value) == "Event loop is closed" else told(found)
         try:
             self._writer.wait_until_finished()
+        finally:
+            sys.unraisablehook = told
+
+    def _finish(self, step: int, progress: dict[str, Any]) -> None:
+        """In the background: waits for the arrays, seals the checkpoint, and only then removes the ones not kept."""
+        try:
+            self._wait_until_written()
             self._seal(step, _checksums(self._path(step)), progress)
         except (OSError, ValueError, RuntimeError, UserError) as error:
             raise self._not_written(step, error) from None
