@@ -43,12 +43,23 @@ def run(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None
     sys.exit(code)
 
 
+_muted = False
+
+
+def mute() -> None:
+    """For a process of a job that is not the first: what all would say is said once. Errors are still told."""
+    global _muted
+    _muted = True
+
+
 def say(text: str = "") -> None:
-    print(text, flush=True)
+    if not _muted:
+        print(text, flush=True)
 
 
 def warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    if not _muted:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def next_command(*words: str) -> None:
@@ -64,7 +75,7 @@ def bar(title: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]
 
     Where the output is no terminal (a log file of a cluster job) a plain line is printed every few seconds instead.
     """
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not _muted:
         from rich.console import Group
         from rich.live import Live
         from rich.text import Text

@@ -1,4 +1,4 @@
-"""The devices of this process, how a batch lies on them, and where compiled programs are kept."""
+"""The devices of a job, how a batch and a state lie on them, and where compiled programs are kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jaxstroke.errors import UserError
 
@@ -42,25 +42,72 @@ def by_batch(over: Mesh) -> NamedSharding:
     return NamedSharding(over, PartitionSpec(DATA_AXIS))
 
 
-def check_batch(batch: int, over: Mesh) -> None:
-    count = over.size
-    if batch % count:
+def here() -> jax.sharding.Sharding:
+    """One device of this process, for what one device does alone."""
+    return SingleDeviceSharding(jax.local_devices()[0])
+
+
+def scattered(over: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+    """Cut along the longest axis that the devices divide; whole on each where there is none."""
+    lengths = [length if length % over.size == 0 else 0 for length in shape]
+    if not any(lengths):
+        return replicated(over)
+    cut = lengths.index(max(lengths))
+    return NamedSharding(over, PartitionSpec(*(DATA_AXIS if axis == cut else None for axis in range(len(shape)))))
+
+
+def check_batch(batch: int, over: Mesh, parts: int = 1) -> None:
+    """A batch goes through in `parts`, and each part is cut over all devices."""
+    if parts < 1:
+        raise UserError(f"parallel.accumulate={parts}: at least 1 is needed")
+    count = over.size * parts
+    if batch < 1 or batch % count:
         below = batch // count * count
-        sizes = " or ".join(str(size) for size in (below, below + count) if size)
-        raise UserError(f"data.batch={batch}: it must divide by the {count} devices; {sizes} would")
+        sizes = " or ".join(str(size) for size in (below, below + count) if size > 0)
+        through = f" in {parts} parts" if parts > 1 else ""
+        raise UserError(f"data.batch={batch}: it must divide by the {over.size} devices{through}; {sizes} would")
+    local = jax.local_device_count()
+    if local * jax.process_count() != over.size:
+        raise UserError(
+            f"this process has {local} of {over.size} devices: every process of a job must have equally many"
+        )
 
 
-def to_devices(batch: dict[str, np.ndarray], over: Mesh) -> dict[str, jax.Array]:
-    """Lays a host batch on the mesh, cut along its first axis."""
-    return jax.device_put(batch, by_batch(over))
+def own_rows(batch: int) -> range:
+    """Which rows of a batch this process makes: those that lie on its devices."""
+    rows = batch // jax.process_count()
+    return range(jax.process_index() * rows, (jax.process_index() + 1) * rows)
 
 
-def placed(tree: Any, sharding: NamedSharding) -> Any:
-    """Gives every abstract array of a tree the place where it is to lie."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+def to_devices(rows: dict[str, np.ndarray], over: Mesh) -> dict[str, jax.Array]:
+    """Lays this process's rows of a batch on its devices of the mesh, cut along the first axis."""
+    cut = by_batch(over)
+    if jax.process_count() == 1:
+        return jax.device_put(rows, cut)
+    return {name: jax.make_array_from_process_local_data(cut, value) for name, value in rows.items()}
+
+
+def placed(tree: Any, shardings: Any) -> Any:
+    """Gives every abstract array of a tree the place where it is to lie; one place may stand for all."""
+    places = jax.tree.broadcast(shardings, tree)
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), tree, places)
+
+
+def by_device(cut: jax.Array) -> jax.Array:
+    """What `to_devices` laid on this process's devices, as pmap takes it: (devices, rows of each, ...)."""
+    shards = sorted(cut.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    own = Mesh(np.array([shard.device for shard in shards]), (DATA_AXIS,))
+    rows = [shard.data[None] for shard in shards]
+    return jax.make_array_from_single_device_arrays((len(rows), *rows[0].shape[1:]), by_batch(own), rows)
+
+
+def on_one(tree: Any) -> Any:
+    """A tree that is whole on each device, as it lies on one of this process's."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def describe() -> dict[str, Any]:
     """What the computation runs on, for the run folder."""
     first = jax.devices()[0]
-    return {"platform": first.platform, "kind": first.device_kind, "count": jax.device_count()}
+    about = {"platform": first.platform, "kind": first.device_kind, "count": jax.device_count()}
+    return {**about, "processes": jax.process_count()}

@@ -23,6 +23,7 @@ REQUEUE = 75  # SIGTERM or SIGUSR1: nothing is lost, start me again (EX_TEMPFAIL
 CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE}
 _AT_ONCE = 128  # plus the number of the signal, as shells tell it
 
+ONE_WITHIN_S = 0.3  # a scheduler may signal a process and its parent, which hands the signal on: that is one signal
 GRACE_S = 10.0  # for the main thread to end by itself, unless it has something to save
 
 unsaved = threading.Event()  # set while a training has done steps that no checkpoint holds
@@ -30,6 +31,10 @@ unsaved = threading.Event()  # set while a training has done steps that no check
 
 class Stopped(BaseException):
     """Asked to stop by SIGTERM or SIGUSR1; as KeyboardInterrupt, nothing catches it but the door."""
+
+
+def code_of(stop: BaseException) -> int:
+    return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else REQUEUE
 
 
 @contextlib.contextmanager
@@ -56,6 +61,7 @@ def _raise(number: int, _: FrameType | None) -> None:
 def _watch(reader: int) -> None:
     with contextlib.suppress(EOFError):
         first = _next(reader)
+        _next(reader, within_s=ONE_WITHIN_S)
         second = _next(reader, within_s=GRACE_S)
         if first and not second and not unsaved.is_set():
             _end(CODES[first], "asked to stop in the middle of a long computation; there was nothing to save")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console, experiment
+from jaxstroke import console, experiment, processes
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
 
 if TYPE_CHECKING:
     from jaxstroke.data.cache import Cache
+    from jaxstroke.data.source import Source
     from jaxstroke.data.splits import Split
     from jaxstroke.runs.folder import RunFolder
 
@@ -48,8 +50,12 @@ def main(arguments: list[str]) -> int:
         raise UserError("--resume and --fresh contradict each other: give one of them")
     wanted = _experiment(words)
     folder = Path(words.out) if words.out else _default_folder(wanted)
+    if processes.needs_watching():
+        return processes.watch("train", arguments)
     console.say(f"jaxstroke: {wanted.name} ({wanted.scale} scale): {wanted.title}")
-    return _train(wanted, folder, words)
+    console.say("loading jax ...")
+    with processes.joined():
+        return _train(wanted, folder, words)
 
 
 def _experiment(words: argparse.Namespace) -> Experiment:
@@ -81,24 +87,21 @@ def _list() -> None:
 
 
 def _train(wanted: Experiment, folder: Path, words: argparse.Namespace) -> int:
-    console.say("loading jax ...")
     from jaxstroke.runs import folder as runs
 
     if words.fresh:
-        folder = runs.beside(folder)
+        folder = Path(processes.said_by_first(str(runs.beside(folder))))
     run = runs.RunFolder(folder)
     if run.exists():
         run.check_same(wanted)
     elif words.resume:
         raise UserError(f"--resume: {folder} holds no run; leave --resume away to start one there")
-    with run.locked():
+    with run.locked() if processes.first() else contextlib.nullcontext():
         return _train_locked(wanted, run, words)
 
 
 def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace) -> int:
-    from jaxstroke.data import cache as caches
     from jaxstroke.data.source import ENVIRONMENT, named_folder, open_source
-    from jaxstroke.data.splits import split as split_patients
     from jaxstroke.runs import folder as runs
 
     if words.resume and not run.checkpoints().steps():
@@ -109,32 +112,22 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
     from jaxstroke import devices
 
     devices.keep_compiled_programs()
-    source = open_source(wanted.data, named_folder(words.data), devices.cache_folder())
-    if source.phantom:
-        console.say(
-            f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
-        )
-    annotated = tuple(case for case in source.cases if all(target in case.masks for target in wanted.data.targets))
-    if not annotated:
-        raise UserError(f"{source.root}: no study there has the annotation {', '.join(wanted.data.targets)}")
-    split = split_patients(
-        {case.study: case.patient for case in annotated},
-        folds=wanted.data.folds,
-        fold=wanted.data.fold,
-        validation_fraction=wanted.data.validation_fraction,
-        seed=wanted.training.seed,
-        fixed_test=source.layout.fixed_test(source.root),
-    )
-    with console.bar("preparing", len(annotated), "studies") as advance:
-        cache = caches.build_cache(annotated, wanted.data, devices.cache_folder() / "prepared", advance)
-    data = {
-        "data": str(source.root.absolute()),
-        "data_fingerprint": cache.fingerprint,
-        "phantom": source.phantom,
-        "split": dataclasses.asdict(split),
-    }
-    about = runs.describe(device=devices.describe(), seed=wanted.training.seed, data=data)
-    run.start(wanted, about)
+    with processes.first_goes_first():
+        source = open_source(wanted.data, named_folder(words.data), devices.cache_folder())
+        if source.phantom:
+            console.say(
+                f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
+            )
+        cache, split = _prepared(wanted, source)
+        data = {
+            "data": str(source.root.absolute()),
+            "data_fingerprint": cache.fingerprint,
+            "phantom": source.phantom,
+            "split": dataclasses.asdict(split),
+        }
+        about = runs.describe(device=devices.describe(), seed=wanted.training.seed, data=data)
+        if processes.first():
+            run.start(wanted, about)
     console.say(
         f"{len(split.train)} studies to train on, {len(split.validation)} to validate, "
         f"{len(split.test)} held out for testing"
@@ -150,6 +143,27 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
     return code
 
 
+def _prepared(wanted: Experiment, source: Source) -> tuple[Cache, Split]:
+    """The studies that can be trained on, prepared, and which of them are for what."""
+    from jaxstroke import devices
+    from jaxstroke.data import cache as caches
+    from jaxstroke.data.splits import split as split_patients
+
+    annotated = tuple(case for case in source.cases if all(target in case.masks for target in wanted.data.targets))
+    if not annotated:
+        raise UserError(f"{source.root}: no study there has the annotation {', '.join(wanted.data.targets)}")
+    split = split_patients(
+        {case.study: case.patient for case in annotated},
+        folds=wanted.data.folds,
+        fold=wanted.data.fold,
+        validation_fraction=wanted.data.validation_fraction,
+        seed=wanted.training.seed,
+        fixed_test=source.layout.fixed_test(source.root),
+    )
+    with console.bar("preparing", len(annotated), "studies") as advance:
+        return caches.build_cache(annotated, wanted.data, devices.cache_folder() / "prepared", advance), split
+
+
 def _first_stage(
     wanted: Experiment, run: RunFolder, cache: Cache, split: Split, about: dict[str, Any]
 ) -> tuple[int, Cache]:
@@ -163,12 +177,14 @@ def _first_stage(
     for folder, own in zip(stage1_folders(run.path, wanted), splits, strict=True):
         console.say(f"first stage, {folder.path.name}: trains on {len(own.train)} studies, maps {len(own.test)}")
         first = first_stage(wanted)
-        folder.start(first, {**about, "split": dataclasses.asdict(own)})
+        if processes.first():
+            folder.start(first, {**about, "split": dataclasses.asdict(own)})
         code = _run(first, folder, cache, own, phantom=about["phantom"])
         if code:
             return code, cache
     console.say("second stage: the synthetic map is one more image")
-    return 0, with_synthetic_maps(wanted, cache, splits, run, devices.cache_folder() / "prepared")
+    with processes.first_goes_first():
+        return 0, with_synthetic_maps(wanted, cache, splits, run, devices.cache_folder() / "prepared")
 
 
 def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
@@ -177,7 +193,7 @@ def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phan
     from jaxstroke.training.loop import Training
     from jaxstroke.training.report import Report
 
-    with Report(run.path / "events", phantom=phantom) as report:
+    with Report(run.path / "events" if processes.first() else None, phantom=phantom) as report:
         training = Training(wanted, cache, split, run, report)
         first = training.start()
         if first:
@@ -185,6 +201,8 @@ def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phan
         if first < training.last_step:
             console.say(f"compiling {wanted.model.name}: the first step takes a while, the others do not")
         ending = training.run(first)
+    if not processes.first():
+        return ending.code
     rows = run.journal.rows()
     if rows:
         plots.curves(rows, run.path / "curves.png", phantom=phantom)

@@ -32,6 +32,7 @@ FLOORS = (
     "data",
     "metrics",
     "devices",
+    "processes",
     "experiment",
     "console",
     "signals",

@@ -59,9 +59,9 @@ def examples_per_epoch(cache: Cache, studies: Sequence[str], data: Data) -> int:
 
 
 def training_batches(
-    cache: Cache, studies: Sequence[str], data: Data, *, seed: int, start_step: int = 0
+    cache: Cache, studies: Sequence[str], data: Data, *, seed: int, start_step: int = 0, rows: range | None = None
 ) -> Iterator[Batch]:
-    """Yields batches for ever, from that of step `start_step` on.
+    """Yields batches for ever, from that of step `start_step` on; of each batch only `rows`, where they are given.
 
     Each epoch goes through the examples in an order of its own.  With `data.lesion_fraction` an example is, with that
     probability, replaced by one drawn from all slices that hold lesion; it is cropped so that lesion is in it.
@@ -71,24 +71,28 @@ def training_batches(
       (B, T) for clips, False where a study had fewer slices than a clip; (B,) otherwise.  A series is
       images (B, T, size, size, 1) with masks (B, size, size, K).
     """
-    source = _Training(cache, tuple(studies), data, seed, start_step * data.batch)
-    return _batches(source, data.batch, data.workers)
+    rows = range(data.batch) if rows is None else rows
+    source = _Training(cache, tuple(studies), data, seed, rows, start_step)
+    return _batches(source, len(rows), data.workers)
 
 
 def describe_examples(
     cache: Cache, studies: Sequence[str], data: Data, *, seed: int, index: Sequence[int] | np.ndarray
 ) -> list[str]:
     """Says which slices of which studies the training examples of these global indices are: "case_7 slice 3"."""
-    source = _Training(cache, tuple(studies), data, seed, 0)
+    source = _Training(cache, tuple(studies), data, seed, range(data.batch), 0)
     return [str(source.choose(int(one))[0]) for one in index]
 
 
-def ordered_batches(cache: Cache, studies: Sequence[str], data: Data) -> Iterator[Batch]:
+def ordered_batches(
+    cache: Cache, studies: Sequence[str], data: Data, *, rows: range | None = None
+) -> Iterator[Batch]:
     """Yields every example of `examples` once, cropped in the middle; the last batch is padded with valid=False.
 
-    `index` is the example's place in `examples`, -1 for padding.
+    Of each batch only `rows`, where they are given.  `index` is the example's place in `examples`, -1 for padding.
     """
-    return _batches(_Ordered(cache, tuple(studies), data), data.batch, workers=0)
+    rows = range(data.batch) if rows is None else rows
+    return _batches(_Ordered(cache, tuple(studies), data, rows), len(rows), workers=0)
 
 
 def _slices_at_once(data: Data) -> int:
@@ -98,11 +102,20 @@ def _slices_at_once(data: Data) -> int:
 # --- what grain reads ------------------------------------------------------------------------------------------------
 
 
-class _Training:
-    """The endless sequence of training examples, from `first` on."""
+def _place(position: int, batch: int, rows: range) -> int:
+    """The place in the sequence of all examples, of a position in the sequence of these rows of its batches."""
+    step, row = divmod(position, len(rows))
+    return step * batch + rows[row]
 
-    def __init__(self, cache: Cache, studies: tuple[str, ...], data: Data, seed: int, first: int) -> None:
-        self._cache, self._data, self._seed, self._first = cache, data, seed, first
+
+class _Training:
+    """The endless sequence of training examples that stand in `rows` of the batches from `first_step` on."""
+
+    def __init__(
+        self, cache: Cache, studies: tuple[str, ...], data: Data, seed: int, rows: range, first_step: int
+    ) -> None:
+        self._cache, self._data, self._seed, self._rows = cache, data, seed, rows
+        self._first = first_step * data.batch
         self._studies = {name: cache.study(name) for name in studies}
         self._examples = examples(cache, studies, data)
         self._lesions = _lesion_slices(list(self._studies.values()))
@@ -121,7 +134,7 @@ class _Training:
 
     def __getitem__(self, position: Any) -> dict[str, Any]:
         end_with_parent()  # a process of grain's would outlive a killed training
-        index = self._first + int(position)
+        index = self._first + _place(int(position), self._data.batch, self._rows)
         example, lesion, draw = self.choose(index)
         study, size = self._studies[example.study], self._data.size
         if lesion is None:
@@ -157,22 +170,22 @@ class _Training:
 
 
 class _Ordered:
-    """Every example once, then padding up to whole batches."""
+    """Every example once, then padding up to whole batches; of them those that stand in `rows`."""
 
-    def __init__(self, cache: Cache, studies: tuple[str, ...], data: Data) -> None:
-        self._cache, self._data = cache, data
+    def __init__(self, cache: Cache, studies: tuple[str, ...], data: Data, rows: range) -> None:
+        self._cache, self._data, self._rows = cache, data, rows
         self._examples = examples(cache, studies, data)
 
     def __repr__(self) -> str:
         return f"_Ordered({self._cache.fingerprint}, {len(self._examples)} examples)"
 
     def __len__(self) -> int:
-        return -(-len(self._examples) // self._data.batch) * self._data.batch
+        return -(-len(self._examples) // self._data.batch) * len(self._rows)
 
     def __getitem__(self, position: Any) -> dict[str, Any]:
-        index = int(position)
+        index = _place(int(position), self._data.batch, self._rows)
         if index >= len(self._examples):
-            padding = self[0]
+            padding = _cut(self._cache, self._data, self._examples[0], (0, 0), 0)
             return {name: np.full_like(value, -1 if name == "index" else 0) for name, value in padding.items()}
         example = self._examples[index]
         _, height, width = self._cache.study(example.study).shape

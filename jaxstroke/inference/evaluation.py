@@ -28,7 +28,7 @@ def evaluate(
     """
     rows = []
     for case in cases:
-        readers = [annotations(target, case) for target in targets]
+        readers = [annotations_of(target, case) for target in targets]
         study = read_study(case, images=tuple(images), masks=tuple(one for found in readers for one in found))
         for system in systems:
             probabilities = system.answer(study).probabilities
@@ -42,7 +42,7 @@ def evaluate(
     return rows
 
 
-def annotations(target: str, case: Case) -> list[str]:
+def annotations_of(target: str, case: Case) -> list[str]:
     """The annotations of a case that were drawn on the target's image: ADC/R1 and ADC/R2 for either; `lesion` alone."""
     image = target.partition("/")[0]
     return sorted(word for word in case.masks if word.partition("/")[0] == image)

@@ -65,9 +65,8 @@ class Predictor:
         experiment = run.experiment()
         network = apply.build(experiment)
         shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
-        whole = devices.replicated(devices.mesh())
         restored = run.checkpoints().restore_best(
-            {"weights": devices.placed({"batch_stats": {}, **shapes}, whole)},
+            {"weights": devices.placed({"batch_stats": {}, **shapes}, devices.here())},
             choose_by=choose_by or experiment.evaluation.choose_by,
         )
         return cls(experiment, restored.trees["weights"], intermediates=intermediates)

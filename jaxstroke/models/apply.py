@@ -54,13 +54,35 @@ def initialise(network: nn.Module, data: Data, key: jax.Array) -> dict[str, Any]
 
 
 def train_forward(
-    network: nn.Module, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], data: Data, key: jax.Array
+    network: nn.Module,
+    variables: Mapping[str, Any],
+    batch: Mapping[str, jax.Array],
+    data: Data,
+    key: jax.Array,
+    *,
+    remat: bool = False,
 ) -> tuple[Outputs, Any]:
-    """Runs the network in training mode; returns its outputs and the new batch statistics."""
-    outputs, changed = network.apply(
-        variables, *inputs(batch, data), train=True, rngs={"dropout": key}, mutable=["batch_stats"]
-    )
+    """Runs the network in training mode; returns its outputs and the new batch statistics.
+
+    With `remat` only the results of convolutions and matrix products are kept for the backward pass; what lies between
+    them, cheap to compute and as large, is computed again.
+    """
+
+    def run(variables: Mapping[str, Any], images: tuple[jax.Array, ...]) -> tuple[Outputs, Any]:
+        return network.apply(variables, *images, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+
+    run = jax.checkpoint(run, policy=_is_product) if remat else run
+    outputs, changed = run(variables, inputs(batch, data))
     return outputs, changed.get("batch_stats", {})
+
+
+def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name in ("conv_general_dilated", "dot_general")
+
+
+def wants_remat(experiment: Experiment, network: nn.Module) -> bool:
+    """Whether `model.remat` is to be done here; a network with an option of that name does it itself."""
+    return bool(experiment.model.options.get("remat")) and not hasattr(network, "remat")
 
 
 def forward(network: nn.Module, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], data: Data) -> Outputs:

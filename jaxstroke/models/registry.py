@@ -25,6 +25,9 @@ import jaxstroke.models
 from jaxstroke import experiment
 from jaxstroke.errors import UserError
 
+# Options that a network need not have a field for: `apply` sees to them where it has none.
+_OF_EVERY_NETWORK = {"remat": bool}
+
 # Linen fields that the experiment decides, not the options of the model.
 _GIVEN = ("groups", "heads", "size")
 
@@ -128,6 +131,9 @@ def build(model: experiment.Model, *, groups: tuple[int, ...], heads: int, size:
     options = {name: hint for name, hint in hints.items() if name not in (*_GIVEN, "parent", "name", "scope")}
     values: dict[str, Any] = {}
     for name, value in model.options.items():
+        if name in _OF_EVERY_NETWORK and name not in options:
+            experiment.convert(value, _OF_EVERY_NETWORK[name], f"model.{name}")
+            continue
         if name not in options:
             raise UserError(f"model.{name}: {network.name} has no such option.{experiment.nearest(name, options)}")
         hint = options[name]

@@ -26,7 +26,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxstroke import console
+from jaxstroke import console, processes
 from jaxstroke.data.sealed import sealed, unsealed
 from jaxstroke.errors import UserError
 from jaxstroke.runs import files
@@ -72,17 +72,22 @@ class Checkpoints:
     def save(self, step: int, trees: Trees, progress: dict[str, Any]) -> None:
         """Starts to write a checkpoint, sealed in the background; a failure comes out of `check` or `settle`."""
         self.settle()
-        self.clear_unfinished()
-        if step == self._at and step in self.steps():  # the same arrays; what is known of them may be new
-            self._seal(step, self._manifest(step)["files"], progress)
-            self._prune(progress["best_steps"].values())
+        if processes.first():
+            self.clear_unfinished()
+        # The same arrays; what is known of them may be new.
+        if processes.said_by_first(step == self._at and step in self.steps()):
+            if processes.first():
+                self._seal(step, self._manifest(step)["files"], progress)
+                self._prune(progress["best_steps"].values())
             return
-        for passed_over in (other for other in self.steps() if other >= step):
-            self._remove(passed_over)
         folder = self._path(step)
         try:
-            folder.mkdir(parents=True)
-            self._check_space(folder, trees)
+            if processes.first():
+                for passed_over in (other for other in self.steps() if other >= step):
+                    self._remove(passed_over)
+                folder.mkdir(parents=True)
+                self._check_space(folder, trees)
+            processes.wait_for_all()
             self._writer = self._writer or ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             parts = {word: ocp.args.StandardSave(tree) for word, tree in trees.items()}
             self._writer.save(folder / "arrays", args=ocp.args.Composite(**parts))
@@ -138,6 +143,8 @@ class Checkpoints:
         """In the background: waits for the arrays, seals the checkpoint, and only then removes the ones not kept."""
         try:
             self._wait_until_written()
+            if not processes.first():
+                return
             self._seal(step, _checksums(self._path(step)), progress)
         except (OSError, ValueError, RuntimeError, UserError) as error:
             raise self._not_written(step, error) from None
@@ -183,12 +190,18 @@ class Checkpoints:
 
         `targets` are the trees that are wanted, as shapes and types and where each array is to lie.
         """
+        step = processes.said_by_first(self._last_whole() if processes.first() else None)
+        if step is None:
+            return None
+        self._at = step
+        return self._restore(step, targets)
+
+    def _last_whole(self) -> int | None:
         steps = self.steps()
         for step in reversed(steps):
             damage = self.damage(step)
             if damage is None:
-                self._at = step
-                return self._restore(step, targets)
+                return step
             console.warn(f"{damage}; this checkpoint is passed over and the one before it is used")
         if steps:
             raise UserError(f"{self.folder}: every checkpoint is damaged; start anew with --fresh")

@@ -6,7 +6,6 @@ so a run that was stopped anywhere and started again ends where one never stoppe
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxstroke import devices
+from jaxstroke import devices, processes
 from jaxstroke.data import stream
 from jaxstroke.data.cache import Cache
 from jaxstroke.data.splits import Split
@@ -90,7 +89,8 @@ class Training:
         self._report = report
         data = experiment.data
         self._mesh = devices.mesh()
-        devices.check_batch(data.batch, self._mesh)
+        devices.check_batch(data.batch, self._mesh, experiment.parallel.accumulate)
+        self._rows = devices.own_rows(data.batch)
         self.steps_per_epoch = experiment.training.steps_per_epoch or max(
             1, round(stream.examples_per_epoch(cache, split.train, data) / data.batch)
         )
@@ -111,26 +111,28 @@ class Training:
         )
         self._progress = Progress()
         self._state: Any = None
-        self._recent: collections.deque[tuple[int, np.ndarray]] = collections.deque(maxlen=2 * _FETCH_EVERY_STEPS)
 
     def start(self) -> int:
         """Takes up the last checkpoint, or draws the first weights; returns the step it stands at."""
-        target = states.abstract(self.network, self._optimiser, self._experiment.data)
-        whole = devices.replicated(self._mesh)
-        restored = self._checkpoints.restore_last(devices.placed(target.trees(), whole))
+        settings = self._experiment
+        target = states.abstract(self.network, self._optimiser, settings.data)
+        places = states.shardings(target, self._mesh, shard_optimiser=settings.parallel.shard_optimiser)
+        restored = self._checkpoints.restore_last(devices.placed(target.trees(), places.trees()))
         if restored is None:
-            first = states.create(
-                self.network, self._optimiser, self._experiment.data, seed=self._experiment.training.seed
-            )
-            self._state = jax.device_put(first, whole)
-            self._run.journal.keep_until(0)
+            seed = settings.training.seed
+            self._state = states.create(self.network, self._optimiser, settings.data, seed=seed, places=places)
+            self._keep_journal_until(0)
             return 0
         self._state = TrainState.from_trees(restored.trees)
         fields = {field.name for field in dataclasses.fields(Progress)}
         self._progress = Progress(**{name: value for name, value in restored.progress.items() if name in fields})
         # Where its validation is still owed, a row of this very step can only be of a process killed before it saved.
-        self._run.journal.keep_until(restored.step - self._owes_validation(restored.step))
+        self._keep_journal_until(restored.step - self._owes_validation(restored.step))
         return restored.step
+
+    def _keep_journal_until(self, step: int) -> None:
+        if processes.first():
+            self._run.journal.keep_until(step)
 
     def run(self, first_step: int) -> Ending:
         """Trains to the end; on a signal, saves and returns; on a non-finite loss, raises `NotFinite`."""
@@ -145,7 +147,7 @@ class Training:
             finally:
                 self._checkpoints.close()
         # Asked in the very last step, the run is done, but whoever started it is still asked to stop.
-        return dataclasses.replace(ending, code=ending.code or stop.code or 0)
+        return dataclasses.replace(ending, code=ending.code or stop.agreed() or 0)
 
     def _steps(self, first_step: int, last_step: int, stop: StopRequest) -> Ending:
         batches = self._batches(first_step)
@@ -157,15 +159,14 @@ class Training:
         since, seen = time.monotonic(), 0
         for step in range(first_step, last_step):
             batch = next(batches)
-            self._recent.append((step, batch["index"]))
             self._checkpoints.check()
-            self._state, figures = self._train_step(self._state, devices.to_devices(batch, self._mesh))
-            stop.stepped()
+            rows = {**batch, **stop.rows(len(self._rows))}
+            self._state, figures = self._train_step(self._state, devices.to_devices(rows, self._mesh))
             pending.append(figures["loss"])
-            seen += int(batch["valid"].sum())
+            seen += int(batch["valid"].sum()) * processes.count()
             done = step + 1
             epoch_ends = done % self.steps_per_epoch == 0
-            asked_to_stop = stop.code  # read once: what is saved below must have been fetched before
+            asked_to_stop = stop.after(figures)  # read once: what is saved below must have been fetched before
             if epoch_ends or asked_to_stop is not None or len(pending) >= _FETCH_EVERY_STEPS or step == first_step:
                 losses = self._fetch(pending, done)
                 self._report.stepped(done, losses[-1], self._rate_at(step), seen / (time.monotonic() - since))
@@ -175,7 +176,7 @@ class Training:
                 if self._end_epoch(done, self._rate_at(step), stop):
                     return Ending(done, done // self.steps_per_epoch, stopped_falling)
                 since = time.monotonic()
-                asked_to_stop = stop.code  # everything is fetched; a validation that was cut off is not gone past
+                asked_to_stop = stop.agreed()  # everything is fetched; a validation that was cut off is not gone past
             if asked_to_stop is not None:
                 self._save(done)
                 why = "it was asked to stop; everything is saved"
@@ -188,7 +189,12 @@ class Training:
     def _batches(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         settings = self._experiment
         return stream.training_batches(
-            self._cache, self._split.train, settings.data, seed=settings.training.seed, start_step=first_step
+            self._cache,
+            self._split.train,
+            settings.data,
+            seed=settings.training.seed,
+            start_step=first_step,
+            rows=self._rows,
         )
 
     def _fetch(self, pending: list[jax.Array], done: int) -> list[float]:
@@ -205,17 +211,15 @@ class Training:
         return losses
 
     def _held(self, step: int) -> str:
-        for number, index in self._recent:
-            if number == step:
-                held = stream.describe_examples(
-                    self._cache,
-                    self._split.train,
-                    self._experiment.data,
-                    seed=self._experiment.training.seed,
-                    index=index,
-                )
-                return ", ".join(held)
-        return "examples not remembered"
+        data = self._experiment.data
+        held = stream.describe_examples(
+            self._cache,
+            self._split.train,
+            data,
+            seed=self._experiment.training.seed,
+            index=range(step * data.batch, (step + 1) * data.batch),
+        )
+        return ", ".join(held)
 
     def _last_good(self) -> str:
         self._checkpoints.settle()
@@ -239,7 +243,7 @@ class Training:
                 self._save(done)
             return False
         self._report.note("validating")
-        figures = self._validation.run(self._state, lambda: stop.code is not None)
+        figures = self._validation.run(self._state, lambda: stop.agreed() is not None)
         if figures is None:
             return False
         progress = self._progress
@@ -249,7 +253,8 @@ class Training:
         if math.isfinite(loss) and (progress.lowest_loss is None or loss < progress.lowest_loss):
             progress.lowest_loss, progress.lowest_loss_epoch = loss, epoch
         row = {"step": done, "epoch": epoch, "loss": train_loss, "learning_rate": rate, **figures}
-        self._run.journal.append(row)
+        if processes.first():
+            self._run.journal.append(row)
         self._report.validated(row, best=progress.best_steps.get(self._experiment.evaluation.choose_by) == done)
         self._save(done)
         return self._out_of_patience(epoch)

@@ -11,9 +11,9 @@ from jaxstroke import console
 
 
 class Report:
-    """One bar over all steps; enter it, then the loop tells it what happens."""
+    """One bar over all steps; enter it, then the loop tells it what happens. `events` None: nothing is written."""
 
-    def __init__(self, events: Path, *, phantom: bool) -> None:
+    def __init__(self, events: Path | None, *, phantom: bool) -> None:
         self._events = events
         self._phantom = phantom
         self._stack = contextlib.ExitStack()
@@ -31,9 +31,10 @@ class Report:
             self._writer.close()
 
     def begin(self, first_step: int, last_step: int, steps_per_epoch: int) -> None:
-        from jaxstroke.training.events import Events
+        if self._events is not None:
+            from jaxstroke.training.events import Events
 
-        self._writer = Events(self._events, purge_step=first_step + 1 if first_step else None)
+            self._writer = Events(self._events, purge_step=first_step + 1 if first_step else None)
         title = "training on phantoms" if self._phantom else "training"
         self._advance = self._stack.enter_context(console.bar(title, last_step, "steps"))
         self._at = first_step
@@ -49,17 +50,19 @@ class Report:
         }
         self._advance(step - self._at, note=self._note())
         self._at = step
-        self._writer.add_scalar("train/loss", loss, step)
-        self._writer.add_scalar("train/learning_rate", rate, step)
-        self._writer.add_scalar("train/slices_per_second", images_per_second, step)
+        figures = {"loss": loss, "learning_rate": rate, "slices_per_second": images_per_second}
+        self._record("train", figures, step)
 
     def validated(self, row: dict[str, Any], *, best: bool) -> None:
         hd95 = "-" if math.isnan(row["hd95_mm"]) else f"{row['hd95_mm']:.1f} mm"
         self._parts["dice"] = f"validation Dice {row['dice']:.3f}{' (best)' if best else ''} HD95 {hd95}"
         self.note("")
-        for name in ("validation_loss", "dice", "hd95_mm"):
-            if math.isfinite(row[name]):
-                self._writer.add_scalar(f"validation/{name}", row[name], row["step"])
+        self._record("validation", {name: row[name] for name in ("validation_loss", "dice", "hd95_mm")}, row["step"])
+
+    def _record(self, group: str, figures: dict[str, float], step: int) -> None:
+        for name, value in figures.items():
+            if self._writer is not None and math.isfinite(value):
+                self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def note(self, text: str) -> None:
         self._parts["doing"] = text

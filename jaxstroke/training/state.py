@@ -11,7 +11,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from jaxstroke import devices
 from jaxstroke.experiment import Data
 from jaxstroke.models import apply
 
@@ -37,12 +39,25 @@ class TrainState:
         return cls(**trees["weights"], **trees["optimiser"])
 
 
-def create(network: nn.Module, optimiser: optax.GradientTransformation, data: Data, *, seed: int) -> TrainState:
-    """Draws the first weights; they depend on the seed alone."""
+def create(
+    network: nn.Module, optimiser: optax.GradientTransformation, data: Data, *, seed: int, places: Any = None
+) -> TrainState:
+    """Draws the first weights; they depend on the seed alone. `places` says where the state lies (see `shardings`)."""
     # Run once: on a CPU, optimising the program takes many times longer than running it as it is.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    draw = jax.jit(functools.partial(_draw, network, optimiser, data), compiler_options=options)
-    return draw(jax.random.key(seed))
+    draw = jax.jit(
+        lambda: _draw(network, optimiser, data, jax.random.key(seed)), out_shardings=places, compiler_options=options
+    )
+    return draw()
+
+
+def shardings(state: TrainState, over: Mesh, *, shard_optimiser: bool) -> TrainState:
+    """Where a state lies: whole on each device, or the optimiser's part of it cut into a share for each (ZeRO-1)."""
+    whole = devices.replicated(over)
+    places = jax.tree.map(lambda _: whole, state)
+    if not shard_optimiser:
+        return places
+    return places.replace(opt_state=jax.tree.map(lambda leaf: devices.scattered(over, leaf.shape), state.opt_state))
 
 
 def abstract(network: nn.Module, optimiser: optax.GradientTransformation, data: Data) -> TrainState:

@@ -1,8 +1,9 @@
 """One step of training and one of validation: pure functions of the whole batch, compiled once.
 
-The same function serves one device and many: the batch is cut along the mesh, the state is whole on each device, and
-the compiler adds the sums over devices (a batch's statistics are those of the whole batch).  Random numbers are drawn
-from (seed, step) and each example's global index, so the result does not depend on how many devices there are.
+The same function serves one device and many.  Under `jit` the batch is cut along the mesh, the state is whole on each
+device, and the compiler adds the sums over devices (a batch's statistics are those of the whole batch).  Under `pmap`
+the function runs on each device with its rows, and the sums are written here.  Random numbers are drawn from (seed,
+step) and each example's place in the whole batch, so the result does not depend on how many devices there are.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from jax.sharding import Mesh
 
 from jaxstroke import devices
 from jaxstroke.augment import augment
+from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
 from jaxstroke.losses import total_loss
 from jaxstroke.models import apply
+from jaxstroke.training import state as states
+from jaxstroke.training.signals import STOP
 from jaxstroke.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -32,24 +36,42 @@ def step_key(seed: int, step: jax.Array) -> jax.Array:
 
 
 def train_step(
-    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation
+    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, axis_name: str | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Figures]]:
-    """Returns (state, batch) -> (state, figures), not yet compiled."""
-    data = experiment.data
+    """Returns (state, batch) -> (state, figures), not yet compiled.
+
+    With `axis_name` the batch is one device's rows, and the state that comes out is the same on every device.
+    """
+    data, parts = experiment.data, experiment.parallel.accumulate
+    remat = apply.wants_remat(experiment, network)
+
+    def gradient(params: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array) -> tuple[Any, Any, Any]:
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[Figures, Any]]:
+            variables = {"params": params, "batch_stats": batch_stats}
+            outputs, new_stats = apply.train_forward(network, variables, batch, data, dropout_key, remat=remat)
+            everything, rows = _of_all_devices((outputs, batch), axis_name)
+            loss, terms = total_loss(everything, rows, experiment.loss)
+            return loss, ({"loss": loss, **terms}, new_stats)
+
+        (_, (figures, new_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        return new_stats, figures, gradients
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
+        batch = dict(batch)
+        stop = batch.pop(STOP, None)
         augment_key, dropout_key = jax.random.split(step_key(experiment.training.seed, state.step))
         batch = augment(augment_key, batch, experiment.augment)
-
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[Figures, Any]]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            outputs, batch_stats = apply.train_forward(network, variables, batch, data, dropout_key)
-            loss, terms = total_loss(outputs, batch, experiment.loss)
-            return loss, (terms, batch_stats)
-
-        (loss, (terms, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        if parts == 1:
+            batch_stats, figures, gradients = gradient(state.params, state.batch_stats, batch, dropout_key)
+        else:
+            batch_stats, figures, gradients = _in_parts(gradient, parts, state, batch, dropout_key)
+        if axis_name is not None:
+            # Every device has the whole batch's loss, of which it saw the way through its own rows: together, all ways.
+            gradients = jax.lax.pmean(gradients, axis_name)
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        figures = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **terms}
+        figures = {**figures, "gradient_norm": optax.tree.norm(gradients)}
+        if stop is not None:
+            figures[STOP] = jnp.max(_of_all_devices(stop, axis_name))
         new = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -59,6 +81,36 @@ def train_step(
         return new, figures
 
     return step
+
+
+def _of_all_devices(tree: Any, axis_name: str | None) -> Any:
+    """Every device's rows, in order; under jit a batch is whole already."""
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda rows: jax.lax.all_gather(rows, axis_name, tiled=True), tree)
+
+
+def _in_parts(
+    gradient: Callable[..., tuple[Any, Any, Any]], parts: int, state: TrainState, batch: Batch, key: jax.Array
+) -> tuple[Any, Any, Any]:
+    """The mean over parts of the batch that go through one after another; statistics are handed on from each.
+
+    A part takes every so-manieth row, so that no row moves to another device.
+    """
+    split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(len(x) // parts, parts, *x.shape[1:]), 0, 1), batch)
+
+    def one(carry: tuple[Any, Any], part: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Any], None]:
+        batch_stats, sums = carry
+        number, rows = part
+        batch_stats, *found = gradient(state.params, batch_stats, rows, jax.random.fold_in(key, number))
+        return (batch_stats, jax.tree.map(jnp.add, sums, tuple(found))), None
+
+    numbers = jnp.arange(parts)
+    shapes = jax.eval_shape(gradient, state.params, state.batch_stats, jax.tree.map(lambda x: x[0], split), key)[1:]
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (batch_stats, sums), _ = jax.lax.scan(one, (state.batch_stats, zeros), (numbers, split))
+    figures, gradients = jax.tree.map(lambda total: total / parts, sums)
+    return batch_stats, figures, gradients
 
 
 def validation_step(experiment: Experiment, network: nn.Module) -> Callable[[TrainState, Batch], Figures]:
@@ -75,13 +127,51 @@ def validation_step(experiment: Experiment, network: nn.Module) -> Callable[[Tra
 def compile_steps(
     experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, over: Mesh
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns the training step (its state is donated) and the validation step, jitted over the mesh."""
+    """Returns the training step (its state is donated) and the validation step, compiled for the mesh.
+
+    Both take a state as `states.shardings` lays it and a batch as `devices.to_devices` lays it.
+    """
+    parallel = experiment.parallel
     whole, cut = devices.replicated(over), devices.by_batch(over)
+    abstract = states.abstract(network, optimiser, experiment.data)
+    places = states.shardings(abstract, over, shard_optimiser=parallel.shard_optimiser)
+    validate = jax.jit(validation_step(experiment, network), in_shardings=(places, cut), out_shardings=whole)
+    if parallel.map == "pmap":
+        return _mapped(experiment, network, optimiser, over), validate
     train = jax.jit(
         train_step(experiment, network, optimiser),
-        in_shardings=(whole, cut),
-        out_shardings=(whole, whole),
+        in_shardings=(places, cut),
+        out_shardings=(places, whole),
         donate_argnums=0,
     )
-    validate = jax.jit(validation_step(experiment, network), in_shardings=(whole, cut), out_shardings=whole)
     return train, validate
+
+
+def _mapped(
+    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, over: Mesh
+) -> Callable[..., Any]:
+    """The training step under `jax.pmap`, which takes and gives what the jitted one does."""
+    if experiment.parallel.shard_optimiser:
+        raise UserError("parallel.shard_optimiser=true: it needs parallel.map=jit, as pmap keeps all on each device")
+    if hasattr(network, "axis_name"):
+        network = network.clone(axis_name=devices.DATA_AXIS)
+    mapped = jax.pmap(
+        train_step(experiment, network, optimiser, devices.DATA_AXIS),
+        axis_name=devices.DATA_AXIS,
+        devices=list(over.devices.flat),
+        in_axes=(None, 0),
+        out_axes=None,
+        donate_argnums=0,
+    )
+    whole = devices.replicated(over)
+
+    def everywhere(leaf: jax.Array) -> jax.Array:
+        """What pmap returns lies on this process's devices; the same arrays, as part of what all processes have."""
+        own = [shard.data for shard in leaf.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, whole, own)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
+        new, figures = mapped(state, jax.tree.map(devices.by_device, batch))
+        return (jax.tree.map(everywhere, new) if jax.process_count() > 1 else new), figures
+
+    return step

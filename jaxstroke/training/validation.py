@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxstroke import devices
+from jaxstroke import devices, processes
 from jaxstroke.data import stream
 from jaxstroke.data.cache import Cache
 from jaxstroke.experiment import Experiment
@@ -38,6 +38,7 @@ class Validation:
         self._studies = studies
         self._step = validation_step
         self._mesh = over
+        self._rows = devices.own_rows(experiment.data.batch)
         self._predictor: Predictor | None = None
 
     def run(
@@ -45,18 +46,20 @@ class Validation:
     ) -> dict[str, float] | None:
         """Returns validation_loss, the scores of `CHOICES`, and hd95_mm, the mean over studies where it is defined.
 
-        None where it was asked to stop in between, which is looked at after each study and each batch.
+        None where it was asked to stop in between, which is looked at after each study and each batch: equally often in
+        every process, each of which judges its share of the studies.
         """
         scores = self._scores(state, asked_to_stop)
-        loss = None if asked_to_stop() else self._loss(state, asked_to_stop)
-        if loss is None:
+        loss = None if scores is None else self._loss(state, asked_to_stop)
+        if scores is None or loss is None:
             return None
-        means = {name: _mean_defined(np.concatenate(values)) for name, values in scores.items()}
+        means = {name: _mean_defined([v for study in scores for v in study[name]]) for name in (*CHOICES, "hd95_mm")}
         return {"validation_loss": loss, **means}
 
     def _loss(self, state: TrainState, asked_to_stop: Callable[[], bool]) -> float | None:
         total, count = 0.0, 0.0
-        for batch in stream.ordered_batches(self._cache, self._studies, self._experiment.data):
+        data = self._experiment.data
+        for batch in stream.ordered_batches(self._cache, self._studies, data, rows=self._rows):
             figures = self._step(state, devices.to_devices(batch, self._mesh))
             total += float(figures["loss"]) * float(figures["count"])
             count += float(figures["count"])
@@ -64,30 +67,39 @@ class Validation:
                 return None
         return total / max(count, 1.0)
 
-    def _scores(self, state: TrainState, asked_to_stop: Callable[[], bool]) -> dict[str, list[np.ndarray]]:
-        """By score, an array for each study and target: one value, or one for each slice."""
+    def _scores(self, state: TrainState, asked_to_stop: Callable[[], bool]) -> list[dict[str, list[float]]] | None:
+        """Of each study by score: a value for each target, or for each slice."""
+        weights = devices.on_one(state.variables())
         if self._predictor is None:
-            self._predictor = Predictor(self._experiment, state.variables())
-        self._predictor.replace_weights(state.variables())
-        settings = self._experiment.evaluation
-        scores: dict[str, list[np.ndarray]] = {name: [] for name in (*CHOICES, "hd95_mm")}
-        for name in self._studies:
+            self._predictor = Predictor(self._experiment, weights)
+        self._predictor.replace_weights(weights)
+        others, own = processes.count(), {}
+        for first in range(0, len(self._studies), others):
+            number = first + processes.index()
+            if number < len(self._studies):
+                own[number] = self._judge(self._predictor, self._studies[number])
             if asked_to_stop():
-                break
-            spacing_mm = self._cache.study(name).spacing_mm
-            masks = self._cache.array(name, "masks")
-            probabilities = self._predictor.prepared(self._cache.array(name, "images")).probabilities
-            for head in range(probabilities.shape[-1]):
-                mask = probabilities[..., head] > settings.threshold
-                mask = largest_component(mask) if settings.largest_component else mask
-                reference = np.asarray(masks[..., head]) > 0
-                scores["dice"].append(np.array([overlap.dice(mask, reference)]))
-                scores["slice_dice_empty_1"].append(overlap.slice_dice(mask, reference, empty=1.0))
-                scores["slice_dice_empty_0"].append(overlap.slice_dice(mask, reference, empty=0.0))
-                scores["hd95_mm"].append(np.array([surface.hd95_mm(mask, reference, spacing_mm)]))
+                return None
+        judged = {int(number): found for part in processes.gather(own) for number, found in part.items()}
+        return [judged[number] for number in range(len(self._studies))]
+
+    def _judge(self, predictor: Predictor, study: str) -> dict[str, list[float]]:
+        settings = self._experiment.evaluation
+        spacing_mm = self._cache.study(study).spacing_mm
+        masks = self._cache.array(study, "masks")
+        probabilities = predictor.prepared(self._cache.array(study, "images")).probabilities
+        scores: dict[str, list[float]] = {name: [] for name in (*CHOICES, "hd95_mm")}
+        for head in range(probabilities.shape[-1]):
+            mask = probabilities[..., head] > settings.threshold
+            mask = largest_component(mask) if settings.largest_component else mask
+            reference = np.asarray(masks[..., head]) > 0
+            scores["dice"].append(overlap.dice(mask, reference))
+            scores["slice_dice_empty_1"] += overlap.slice_dice(mask, reference, empty=1.0).tolist()
+            scores["slice_dice_empty_0"] += overlap.slice_dice(mask, reference, empty=0.0).tolist()
+            scores["hd95_mm"].append(surface.hd95_mm(mask, reference, spacing_mm))
         return scores
 
 
-def _mean_defined(values: np.ndarray) -> float:
-    defined = values[np.isfinite(values)]
-    return float(np.mean(defined)) if defined.size else math.nan
+def _mean_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if math.isfinite(value)]
+    return float(np.mean(defined)) if defined else math.nan

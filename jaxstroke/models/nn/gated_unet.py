@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxstroke.errors import UserError
 from jaxstroke.models.nn.attention import AdditiveGate, Gated
 from jaxstroke.models.nn.blocks import Conv, ConvNormAct
+from jaxstroke.models.nn.dropout import Dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Block(nn.Module):
             if style.residual and x.shape[-1] != self.features:
                 x = Conv(self.features, 1, initializer=style.initializer, dtype=style.dtype, name="shortcut")(x)
             x = convolved + x.astype(convolved.dtype) if style.residual else convolved
-        return nn.Dropout(style.dropout, deterministic=not train, name="dropout")(x)
+        return Dropout(style.dropout, style.axis_name, name="dropout")(x, train=train)
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,93 @@
+"""Twenty training steps on 1, 2, 4 and 8 devices, under jit and pmap; prints the losses and the last weights as JSON.
+
+A program of its own, because the number of devices is fixed when JAX starts: python steps_on_devices.py EXPERIMENT ...
+In float64, because in float32 a sum in another order is another rounding, which ReLUs and Adam's first steps make
+large within twenty steps (docs/parity.md); what the programs compute can only be told apart from that without it.
+"""
+
+import functools
+import json
+import os
+import sys
+from typing import Any
+
+STEPS, BATCH, SIZE = 20, 8, 16
+WAYS = (
+    *(("jit", count, {}) for count in (1, 2, 4, 8)),
+    *(("pmap", count, {"parallel.map": "pmap"}) for count in (1, 2, 4, 8)),
+    ("shares", 4, {"parallel.shard_optimiser": True}),
+    ("remat", 1, {"model.remat": True}),
+)
+
+
+def main() -> None:
+    # Compiled without optimising: that takes most of the time, and the sums over devices are the same.
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+    json.dump({name: runs(name) for name in sys.argv[1:]}, sys.stdout)
+
+
+def runs(name: str) -> dict[str, object]:
+    from jaxstroke import experiment
+
+    small = {"data.size": SIZE, "data.batch": BATCH, "model.width": 2, "optimiser.learning_rate": 1e-3}
+    wanted = experiment.override(experiment.load(name, scale="small"), small)
+    return {f"{way} {count}": curve(experiment.override(wanted, changes), count) for way, count, changes in WAYS}
+
+
+def curve(wanted: Any, count: int) -> dict[str, object]:
+    import jax
+    import numpy as np
+    from jax.sharding import AxisType, Mesh
+
+    from jaxstroke import devices
+    from jaxstroke.models import apply
+    from jaxstroke.schedules import build_optimiser, learning_rate
+    from jaxstroke.training import state as states
+    from jaxstroke.training import step as steps
+
+    over = Mesh(np.array(jax.devices()[:count]), (devices.DATA_AXIS,), axis_types=(AxisType.Auto,))
+    network = apply.build(wanted)
+    rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=STEPS, epochs=1)
+    optimiser = build_optimiser(wanted.optimiser, rate)
+    train, _ = steps.compile_steps(wanted, network, optimiser, over)
+    target = states.abstract(network, optimiser, wanted.data)
+    places = states.shardings(target, over, shard_optimiser=wanted.parallel.shard_optimiser)
+    state = jax.device_put(first_state(network, optimiser, wanted.data), places)
+    losses = []
+    for step in range(STEPS):
+        state, figures = train(state, devices.to_devices(batch(wanted.data, step), over))
+        losses.append(float(figures["loss"]))
+    weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.variables())])
+    assert weights.dtype == np.float64
+    optimiser_bytes = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state.opt_state))
+    return {"losses": losses, "weights": weights.tolist(), "optimiser_bytes_a_device": optimiser_bytes}
+
+
+@functools.cache
+def first_state(network: Any, optimiser: Any, data: Any) -> Any:
+    import jax
+    import numpy as np
+
+    from jaxstroke.training import state as states
+
+    drawn = jax.device_get(states.create(network, optimiser, data, seed=0))
+    return jax.tree.map(lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, drawn)
+
+
+def batch(data: Any, step: int) -> dict[str, Any]:
+    import numpy as np
+
+    draw = np.random.default_rng(step)
+    masks = (draw.random((BATCH, SIZE, SIZE, len(data.targets))) < 0.2).astype(float)
+    return {
+        "images": draw.normal(size=(BATCH, SIZE, SIZE, len(data.inputs))) + 2 * masks[..., :1],
+        "masks": masks,
+        "distance": draw.normal(size=masks.shape),
+        "index": np.arange(BATCH) + step * BATCH,
+        "valid": np.ones(BATCH, bool),
+    }
+
+
+if __name__ == "__main__":
+    main()

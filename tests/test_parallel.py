@@ -1,0 +1,361 @@
+"""Many devices and many processes: the same training, whatever shares it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxstroke import devices, experiment, processes, signals, train
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
+from jaxstroke.models import apply
+from jaxstroke.runs.folder import RunFolder
+from jaxstroke.schedules import build_optimiser, learning_rate
+from jaxstroke.training import state as states
+from jaxstroke.training import step as steps
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENT = "unet_isles18"  # batch normalisation, whose statistics are of the whole batch
+TINY = {
+    "data.size": 16,
+    "data.batch": 4,
+    "data.phantom_cases": 6,
+    "data.folds": 3,
+    "model.width": 2,
+    "training.epochs": 3,
+    "training.steps_per_epoch": 4,
+    "optimiser.learning_rate": 1e-5,  # float32 sums in another order differ: small steps keep that small
+}
+
+
+def words(out: Path, *more: str, **changes: object) -> list[str]:
+    sets = [word for field, value in {**TINY, **changes}.items() for word in ("--set", f"{field}={value}")]
+    return ["--exp", EXPERIMENT, "--out", str(out), *sets, *more]
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def curves() -> dict[str, dict]:
+    """Twenty steps in every way, in a process with eight devices."""
+    program = ROOT / "tests" / "steps_on_devices.py"
+    done = subprocess.run([sys.executable, str(program), EXPERIMENT], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)[EXPERIMENT]
+
+
+WAYS = (*(f"{way} {count}" for way in ("jit", "pmap") for count in (1, 2, 4, 8)), "shares 4", "remat 1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_twenty_steps_on_any_number_of_devices(way: str, curves: dict[str, dict]) -> None:
+    alone, shared = curves["jit 1"], curves[way]
+    np.testing.assert_allclose(shared["losses"], alone["losses"], rtol=1e-5)
+    one, other = np.array(alone["weights"]), np.array(shared["weights"])
+    assert np.linalg.norm(other - one) / np.linalg.norm(one) < 1e-4
+    assert max(alone["losses"]) - min(alone["losses"]) > 1e-2  # it did train
+
+
+@pytest.mark.slow
+def test_a_sharded_optimiser_keeps_a_share_on_each_device(curves: dict[str, dict]) -> None:
+    whole, share = (curves[way]["optimiser_bytes_a_device"] for way in ("jit 4", "shares 4"))
+    assert whole / 4 <= share < whole / 4 * 1.1  # what 4 does not divide stays whole
+
+
+def test_a_batch_that_does_not_divide_names_those_that_would() -> None:
+    over = devices.mesh()
+    assert over.size == 4
+    devices.check_batch(8, over)
+    devices.check_batch(8, over, 2)
+    with pytest.raises(UserError, match="data.batch=6: it must divide by the 4 devices; 4 or 8 would"):
+        devices.check_batch(6, over)
+    with pytest.raises(UserError, match="data.batch=12: .* 4 devices in 2 parts; 8 or 16 would"):
+        devices.check_batch(12, over, 2)
+    with pytest.raises(UserError, match="parallel.accumulate=0"):
+        devices.check_batch(8, over, 0)
+
+
+def test_pmap_and_a_sharded_optimiser_exclude_each_other() -> None:
+    both = {"parallel.map": "pmap", "parallel.shard_optimiser": True, "data.size": 16, "model.width": 2}
+    wanted = experiment.override(experiment.load(EXPERIMENT, scale="small"), both)
+    with pytest.raises(UserError, match="parallel.shard_optimiser=true: it needs parallel.map=jit"):
+        steps.compile_steps(wanted, apply.build(wanted), _optimiser(wanted), devices.mesh())
+
+
+def _optimiser(wanted: experiment.Experiment) -> optax.GradientTransformation:
+    return build_optimiser(
+        wanted.optimiser, learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=1, epochs=100)
+    )
+
+
+def _small(name: str, **changes: object) -> experiment.Experiment:
+    words = {"data.size": 16, "data.batch": 8, "model.width": 2, **changes}
+    return experiment.override(experiment.load(name, scale="small"), words)
+
+
+def _batch(data: Data, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    shape = (count, *apply.example_shape(data))
+    masks = (draw.random((*shape[:-1], len(data.targets))) < 0.2).astype(np.float32)
+    return {
+        "images": draw.normal(size=shape).astype(np.float32) + masks[..., :1],
+        "masks": masks,
+        "distance": draw.normal(size=masks.shape).astype(np.float32),
+        "index": np.arange(count),
+        "valid": np.ones((count, *apply.valid_shape(data)), bool),
+    }
+
+
+@pytest.mark.slow
+def test_a_batch_in_parts_is_the_mean_over_the_parts() -> None:
+    """GroupNorm, losses that are means over examples, no random changes: then parts of a batch make the whole."""
+    changes = {"data.size": 32, "data.depth": 2, "model.width": 4, "augment.probability": 0.0}
+    whole = _small("dme_isles18", **changes)
+    parts = experiment.override(whole, {"parallel.accumulate": 2})
+    network = apply.build(whole)
+    optimiser = _optimiser(whole)
+    batch, ended = _batch(whole.data, 8), []
+    for wanted in (whole, parts):
+        state = states.create(network, optimiser, wanted.data, seed=0)
+        state, figures = jax.jit(steps.train_step(wanted, network, optimiser))(state, batch)
+        ended.append((float(figures["loss"]), float(figures["gradient_norm"]), state))
+    (loss, norm, one), (loss_of_parts, norm_of_parts, other) = ended
+    assert loss_of_parts == pytest.approx(loss, rel=1e-5) and norm_of_parts == pytest.approx(norm, rel=1e-3)
+    assert int(other.step) == int(one.step) == 1
+
+
+@pytest.mark.parametrize("name", ["cascade_isles18", "crossdomain_v1", "dme_isles18", "mdanet_isles18"])
+def test_in_bfloat16_weights_statistics_losses_and_answers_stay_float32(name: str) -> None:
+    wanted = _small(name, **{"data.size": 32, "model.width": 4, "model.dtype": "bfloat16"})
+    network = apply.build(wanted)
+    optimiser = _optimiser(wanted)
+    state = states.abstract(network, optimiser, wanted.data)
+    batch = jax.eval_shape(lambda: jax.tree.map(jax.numpy.asarray, _batch(wanted.data, 4)))
+    new, figures = jax.eval_shape(steps.train_step(wanted, network, optimiser), state, batch)
+    floats = [leaf for leaf in jax.tree.leaves((new, figures)) if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)]
+    assert {leaf.dtype.name for leaf in floats} == {"float32"}
+    key = jax.random.key(0)
+    outputs, _ = jax.eval_shape(
+        lambda state, batch: apply.train_forward(network, state.variables(), batch, wanted.data, key), state, batch
+    )
+    assert outputs.logits.dtype == "float32"
+    text = str(jax.make_jaxpr(steps.train_step(wanted, network, optimiser))(state, batch))
+    products = [line for line in text.splitlines() if "= conv_general_dilated[" in line]
+    assert any(":bf16[" in line for line in products)  # and the arithmetic is narrow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mdanet_isles18", "crossdomain_v1"])
+def test_rematerialisation_keeps_less_between_the_passes(name: str) -> None:
+    kept = {}
+    for remat in (False, True):
+        wanted = _small(name, **{"data.size": 32, "model.width": 8, "model.remat": remat})
+        network, data = apply.build(wanted), wanted.data
+        state = states.create(network, _optimiser(wanted), data, seed=0)
+        batch = _batch(data, 4)
+
+        def loss(params: object, network=network, data=data, state=state, batch=batch, remat=remat) -> jax.Array:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            outputs, _ = apply.train_forward(network, variables, batch, data, jax.random.key(0), remat=remat)
+            return outputs.logits.sum()
+
+        _, backward = jax.vjp(loss, state.params)
+        kept[remat] = sum(leaf.nbytes for leaf in jax.tree.leaves(backward) if hasattr(leaf, "nbytes"))
+    assert kept[True] < 0.7 * kept[False]
+
+
+# --- the launcher's variables ----------------------------------------------------------------------------------------
+
+
+def test_processes_are_joined_only_where_a_launcher_says_so() -> None:
+    plain = {"JAX_COORDINATOR_ADDRESS": "node1:5000", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+    told = {"coordinator_address": "node1:5000", "num_processes": 4, "process_id": 3}
+    assert processes.launcher(plain) == told
+    assert processes.launcher({}) is None
+    assert processes.launcher({**plain, "JAX_NUM_PROCESSES": "1"}) is None
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}
+    assert processes.launcher(slurm) == {"cluster_detection_method": "slurm"}
+    assert processes.launcher({**slurm, "SLURM_NTASKS": "1"}) is None
+    batch_script = {name: value for name, value in slurm.items() if name != "SLURM_STEP_NODELIST"}
+    assert processes.launcher(batch_script) is None  # inside sbatch, outside srun
+    assert processes.launcher({"OMPI_COMM_WORLD_SIZE": "2"}) == {"cluster_detection_method": "ompi"}
+    assert processes.launcher({"TPU_WORKER_HOSTNAMES": "a,b"}) == {}
+    assert processes.launcher({"TPU_WORKER_HOSTNAMES": "localhost"}) is None
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        ({"JAX_PROCESS_ID": "4"}, "JAX_PROCESS_ID=4: processes are counted from 0 to 3"),
+        ({"JAX_PROCESS_ID": "one"}, "JAX_PROCESS_ID=one: a whole number"),
+        ({"JAX_COORDINATOR_ADDRESS": "node1"}, "JAX_COORDINATOR_ADDRESS=node1: .* host:port"),
+    ],
+)
+def test_variables_that_make_no_sense_are_named(wrong: dict[str, str], told: str) -> None:
+    plain = {"JAX_COORDINATOR_ADDRESS": "node1:5000", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+    with pytest.raises(UserError, match=told):
+        processes.launcher({**plain, **wrong})
+
+
+# --- processes that really talk --------------------------------------------------------------------------------------
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def job(arguments: list[str], count: int = 2) -> Iterator[list[subprocess.Popen[str]]]:
+    """`count` processes with two devices each; what is left of them at the end is killed."""
+    shared = {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}",
+        "JAX_NUM_PROCESSES": str(count),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "jaxstroke.train", *arguments],
+            env={**os.environ, **shared, "JAX_PROCESS_ID": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+        )
+        for number in range(count)
+    ]
+    try:
+        yield started
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+            assert one.stdout is not None
+            one.stdout.close()
+
+
+def ended(one: subprocess.Popen[str], within_s: float = 300) -> tuple[int, str]:
+    told, _ = one.communicate(timeout=within_s)
+    return one.returncode, told
+
+
+def weights(run: Path) -> np.ndarray:
+    wanted = RunFolder(run).experiment()
+    shapes = jax.eval_shape(lambda key: apply.initialise(apply.build(wanted), wanted.data, key), jax.random.key(0))
+    restored = RunFolder(run).checkpoints().restore_last({"weights": devices.placed(shapes, devices.here())})
+    assert restored is not None
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(restored.trees)])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process on four devices."""
+    path = tmp_path_factory.mktemp("alone") / "run"
+    assert train.main(words(path)) == 0
+    return path
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    rows, others = (RunFolder(path).journal.rows() for path in (one, other))
+    assert [row["step"] for row in rows] == [row["step"] for row in others]
+    np.testing.assert_allclose([row["loss"] for row in rows], [row["loss"] for row in others], rtol=1e-5)
+    np.testing.assert_allclose(
+        [row["validation_loss"] for row in rows], [row["validation_loss"] for row in others], rtol=1e-4
+    )
+    first, second = weights(one), weights(other)
+    assert np.linalg.norm(first - second) / np.linalg.norm(first) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [{}, {"parallel.map": "pmap"}, {"parallel.shard_optimiser": True}], ids=str)
+def test_two_processes_train_as_one_does_and_one_of_them_writes(
+    how: dict[str, object], alone: Path, tmp_path: Path
+) -> None:
+    with job(words(tmp_path / "run", **how)) as (first, second):
+        code, told = ended(first)
+        assert code == 0, told
+        code_of_second, told_of_second = ended(second)
+    assert code_of_second == 0 and told_of_second.strip() == "", told_of_second
+    assert_same_run(alone, tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "about.json").read_text())
+    assert about["device"]["processes"] == 2 and about["device"]["count"] == 4
+    assert len(list((tmp_path / "run" / "events").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_one_signal_stops_all_processes_and_one_process_goes_on(alone: Path, tmp_path: Path) -> None:
+    """And so a run is restored on another number of processes and devices."""
+    run = tmp_path / "run"
+    with job(words(run, **{"training.steps_per_epoch": 4, "training.epochs": 3})) as (first, second):
+        _wait_for_a_checkpoint(run, [first, second])
+        second.send_signal(signal.SIGTERM)  # to one of them alone
+        codes = [ended(one)[0] for one in (first, second)]
+    assert codes == [signals.REQUEUE] * 2
+    stopped = RunFolder(run).checkpoints().steps()[-1]
+    assert 4 <= stopped <= 12
+    assert train.main(words(run)) == 0
+    assert_same_run(alone, run)
+
+
+def _wait_for_a_checkpoint(run: Path, started: list[subprocess.Popen[str]], within_s: float = 240) -> None:
+    until = time.monotonic() + within_s
+    while not RunFolder(run).checkpoints().steps():
+        if time.monotonic() > until or any(one.poll() is not None for one in started):
+            for one in started:
+                one.kill()
+            pytest.fail("no checkpoint came: " + " --- ".join(one.communicate()[0] for one in started))
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_dead_process_ends_the_others_within_seconds_in_one_line(dead: int, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with job(words(run, **{"training.epochs": 500})) as started:
+        _wait_for_a_checkpoint(run, started)
+        killed_at = time.monotonic()
+        _kill_outright(started[dead].pid)
+        code, told = ended(started[1 - dead], within_s=60)
+        took_s = time.monotonic() - killed_at
+        code_of_dead, told_by_dead = ended(started[dead], within_s=60)
+    assert code == signals.REQUEUE
+    errors = [line for line in told.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "another process of this job ended" in errors[0], told
+    assert "Traceback" not in told and "@ " not in told
+    assert took_s < 15  # noticed within ten seconds; the rest is this machine's
+    assert code_of_dead == signals.REQUEUE and "ended by SIGKILL" in told_by_dead
+    assert RunFolder(run).checkpoints().steps()  # nothing of what was saved is lost
+
+
+def _kill_outright(watching: int) -> None:
+    """Kills the child that trains, not the parent that watches it."""
+    children = Path(f"/proc/{watching}/task/{watching}/children")
+    if not children.exists():
+        pytest.skip("this kernel does not list a process's children")
+    for child in children.read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_once_and_ends_all(tmp_path: Path) -> None:
+    with job(words(tmp_path / "run", **{"data.batch": 6})) as started:
+        ends = [ended(one, within_s=120) for one in started]
+    told = "".join(text for _, text in ends)
+    assert told.count("data.batch=6: it must divide by the 4 devices; 4 or 8 would") == 1
+    assert [code for code, _ in ends] == [2, 2]
