@@ -1,0 +1,78 @@
+"""The scripts for clusters, with stand-ins for the scheduler's commands: what they start, and when they ask again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jaxstroke import processes, signals
+
+ROOT = Path(__file__).parent.parent
+TRAIN, FOLDS = (ROOT / "scripts" / "slurm" / name for name in ("train.sbatch", "crossval.sbatch"))
+
+
+def executable(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/usr/bin/env bash\n{text}\n")
+    path.chmod(0o755)
+
+
+def cluster(folder: Path, training: str) -> dict[str, str]:
+    """A checkout whose training is `training`, and a scheduler that writes down what it is told."""
+    executable(folder / "scripts" / "setup", "true")
+    executable(folder / ".venv" / "bin" / "python", f'echo "python $*" >>"$TOLD"; {training}')
+    executable(folder / "bin" / "srun", 'shift; "$@" & echo $! >step; wait $!')
+    executable(folder / "bin" / "scontrol", 'echo "scontrol $*" >>"$TOLD"')
+    executable(folder / "bin" / "scancel", 'echo "scancel $*" >>"$TOLD"; kill -USR1 "$(cat step)"')
+    return {
+        **os.environ,
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "TOLD": str(folder / "told"),
+        "SLURM_SUBMIT_DIR": str(folder),
+        "SLURM_JOB_ID": "7",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "3",
+    }
+
+
+@pytest.mark.parametrize("script, job", [(TRAIN, "7"), (FOLDS, "7_3")], ids=["train", "crossval"])
+@pytest.mark.parametrize("code", [0, 2, signals.REQUEUE])
+def test_only_a_job_that_was_stopped_asks_for_another_turn(script: Path, job: str, code: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", str(script), "--exp", "mdanet_isles18"], env=cluster(tmp_path, f"exit {code}"), capture_output=True
+    )
+    assert done.returncode == code, done.stderr
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told[0].startswith("python -m jaxstroke.train --exp mdanet_isles18")
+    assert told[0].endswith("--fold 3") == (script == FOLDS)
+    assert told[1:] == ([f"scontrol requeue {job}"] if code == signals.REQUEUE else [])
+
+
+@pytest.mark.parametrize("script", [TRAIN, FOLDS], ids=["train", "crossval"])
+def test_the_schedulers_signal_reaches_the_training_and_its_code_comes_back(script: Path, tmp_path: Path) -> None:
+    training = f"trap 'exit {signals.REQUEUE}' USR1; touch begun; while true; do sleep 0.1; done"
+    with subprocess.Popen(["bash", str(script), "--exp", "x"], env=cluster(tmp_path, training)) as started:
+        until = time.monotonic() + 30
+        while not (tmp_path / "begun").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        started.send_signal(signal.SIGUSR1)
+        assert started.wait(timeout=30) == signals.REQUEUE
+    assert "scontrol requeue 7" in (tmp_path / "told").read_text()
+
+
+def test_the_jobset_gives_every_pod_what_the_launcher_is_recognised_by() -> None:
+    jobset = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    variables = {one["name"]: one.get("value", "0") for one in container["env"]}  # the index comes from the pod
+    told = processes.launcher(variables)
+    assert told is not None and told["num_processes"] == job["completions"] == job["parallelism"]
+    host, port = told["coordinator_address"].split(":")
+    assert host == f"{jobset['metadata']['name']}-train-0-0.{jobset['metadata']['name']}"
+    assert int(port) == container["ports"][0]["containerPort"]
