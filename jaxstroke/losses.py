@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from jaxstroke import experiment
 from jaxstroke.errors import UserError
+from jaxstroke.models.nn.precision import at_least_float32
 from jaxstroke.models.outputs import Outputs
 
 # Added to numerator and denominator of the soft Dice: the false area, in pixels, that costs an empty reference half of
@@ -39,8 +40,8 @@ def soft_dice_loss(logits: jax.Array, masks: jax.Array, valid: jax.Array) -> jax
     >>> float(soft_dice_loss(jnp.zeros_like(mask), mask, jnp.ones((1,), bool)))  # p = 1/2: 1 - (2 * 2 + 1) / 7
     0.2857142686843872
     """
-    probabilities = jax.nn.sigmoid(logits.astype(jnp.float32))
-    masks = masks.astype(jnp.float32)
+    probabilities = jax.nn.sigmoid(at_least_float32(logits))
+    masks = at_least_float32(masks)
     weight = _expand(valid, logits)
     pixels = tuple(range(1, logits.ndim - 1))
     both = jnp.sum(weight * probabilities * masks, axis=pixels)
@@ -69,7 +70,7 @@ def binary_cross_entropy(
     0.6931471824645996
     """
     lesion, background = _log_losses(logits)
-    masks = masks.astype(jnp.float32)
+    masks = at_least_float32(masks)
     loss = lesion_weight * masks * lesion + background_weight * (1.0 - masks) * background
     return _masked_mean(loss, valid)
 
@@ -95,7 +96,7 @@ def focal_loss(
     0.1732867956161499
     """
     lesion, background = _log_losses(logits)
-    masks = masks.astype(jnp.float32)
+    masks = at_least_float32(masks)
     # log p = -lesion and log(1 - p) = -background, so the powers need no probability and cannot leave 0..1.
     loss = lesion_weight * masks * jnp.exp(-gamma * background) * lesion
     loss += background_weight * (1.0 - masks) * jnp.exp(-gamma * lesion) * background
@@ -134,11 +135,10 @@ def masked_similarity_loss(
 
     A and B are the global averages of two feature maps (*lead, H, W, F) over the pixels outside every lesion.  The
     cosine does not depend on the length of A and B, so the sum over those pixels divided by all pixels serves as the
-  average.  A zero vector
-    has cosine 0 and gradient 0.
+    average.  A zero vector has cosine 0 and gradient 0.
     """
-    healthy = 1.0 - jnp.max(masks.astype(jnp.float32), axis=-1, keepdims=True)
-    one, other = (_unit(jnp.mean(healthy * x.astype(jnp.float32), axis=(-3, -2))) for x in (first, second))
+    healthy = 1.0 - jnp.max(at_least_float32(masks), axis=-1, keepdims=True)
+    one, other = (_unit(jnp.mean(healthy * at_least_float32(x), axis=(-3, -2))) for x in (first, second))
     return _masked_mean(1.0 - jnp.sum(one * other, axis=-1), valid)
 
 
@@ -148,8 +148,8 @@ def boundary_loss(logits: jax.Array, distance: jax.Array, valid: jax.Array) -> j
     D is positive outside, -(d - 1) inside, and 0 everywhere where the reference is empty.  DME-Net names a boundary
     loss without printing one; this is the form of Kervadec et al. (2019), and it goes below 0.
     """
-    probabilities = jax.nn.sigmoid(logits.astype(jnp.float32))
-    return _masked_mean(probabilities * distance.astype(jnp.float32), valid)
+    probabilities = jax.nn.sigmoid(at_least_float32(logits))
+    return _masked_mean(probabilities * at_least_float32(distance), valid)
 
 
 def total_loss(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -237,18 +237,18 @@ def _class_weights(spec: experiment.Loss) -> dict[str, float]:
 
 def _log_losses(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns -log p and -log(1 - p), finite for every finite logit."""
-    logits = logits.astype(jnp.float32)
+    logits = at_least_float32(logits)
     return jax.nn.softplus(-logits), jax.nn.softplus(logits)
 
 
 def _expand(valid: jax.Array, values: jax.Array) -> jax.Array:
     """Gives `valid` as many axes as `values`, as float32."""
-    return valid.astype(jnp.float32).reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
+    return at_least_float32(valid).reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
 
 
 def _masked_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
     """The mean of `values` (*valid.shape, ...) over its valid entries; 0 where there is none."""
-    count = jnp.sum(valid.astype(jnp.float32)) * math.prod(values.shape[valid.ndim :])
+    count = jnp.sum(at_least_float32(valid)) * math.prod(values.shape[valid.ndim :])
     return jnp.sum(_expand(valid, values) * values) / jnp.maximum(count, 1.0)
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
@@ -85,27 +85,33 @@ def _compare(words: argparse.Namespace, here: Place) -> list[dict[str, Any]]:
 
 
 def _line(found: Comparison) -> dict[str, Any]:
-    return {**dataclasses.asdict(found), "above": found.above(), "missed": found.missed()}
+    """The figures of float32 by their names, those of float64 with `_float64` behind them."""
+    line = dataclasses.asdict(found)
+    rounded, exact = line.pop("float32"), line.pop("float64")
+    worst = rounded.pop("worst") | {f"{name}_float64": array for name, array in exact.pop("worst").items()}
+    figures = rounded | {f"{name}_float64": figure for name, figure in exact.items()}
+    return {**line, **figures, "worst": worst, "above": found.above(), "missed": found.missed()}
 
 
 def _print(lines: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
-    from jaxstroke.torch_twin.comparison import BARS
+    from jaxstroke.torch_twin.comparison import BARS, BARS_FLOAT64
 
-    figures = ("forward", "loss", "gradients", "statistics", "ten_steps", "bfloat16")
+    narrow = ("forward", "loss", "gradients", "statistics", "ten_steps", "bfloat16")
+    wide = ("gradients_float64", "statistics_float64", "ten_steps_float64")
     rows = [
         [line["network"], line["recipe"], f"{line['parameters']:,}"]
-        + [_figure(line[name]) + _mark(name, line) for name in figures]
-        + [_figure(line["rounding"]["gradients"]), _figure(line["rounding"]["ten_steps"])]
+        + [_figure(line[name]) + _mark(name, line) for name in (*narrow, *wide)]
         for line in lines
     ]
-    console.say(f"JAX against PyTorch, largest ||a - b|| / ||b||, float32 without TF32, on {about['device']}")
+    console.say(f"JAX against PyTorch on {about['device']}, largest ||a - b|| / ||b||; float32 without TF32")
     console.say(", ".join(f"{name} {value}" for name, value in about.items() if name != "device"))
     console.say()
-    console.table(("network", "recipe", "parameters", *figures, "rounding: gradients", "ten_steps"), rows)
+    heads = ("float64: gradients", "statistics", "ten_steps")
+    console.table(("network", "recipe", "parameters", *narrow, *heads), rows)
     console.say()
-    bars = ", ".join(f"{name} {bar:g}" for name, bar in BARS.items())
-    console.say(f"Bars: {bars}. ~ above it, by no more than rounding explains; ! above it without that.")
-    console.say("rounding: how far PyTorch's float32 is from its float64. docs/parity.md explains every column.")
+    console.say(f"Bars: {_bars(BARS)}; in float64 {_bars(BARS_FLOAT64)}.")
+    console.say("! above its bar. ~ above it in float32 alone: in float64 the two agree, so it is rounding.")
+    console.say("docs/parity.md explains every column.")
     for line in lines:
         for name in line["above"]:
             console.say(f"{line['network']}: {name} {_figure(line[name])} is that of {line['worst'][name]}")
@@ -118,6 +124,10 @@ def _print_times(lines: Sequence[dict[str, Any]]) -> None:
     rows = [[line["network"], *(_time(line["milliseconds_a_step"][one]) for one in manners)] for line in lines]
     console.say()
     console.table(("network", *manners), rows, title="milliseconds a training step")
+
+
+def _bars(bars: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {bar:g}" for name, bar in bars.items())
 
 
 def _plain(value: Any) -> Any:

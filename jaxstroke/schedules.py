@@ -12,6 +12,7 @@ import optax
 
 from jaxstroke import experiment
 from jaxstroke.errors import UserError
+from jaxstroke.models.nn.precision import at_least_float32
 
 BETA_1, BETA_2 = 0.9, 0.999
 # PyTorch's default.  Keras's is 1e-7; against gradients clipped to a norm of 1 the difference is far below noise.
@@ -79,7 +80,7 @@ def clip_by_variable_norm(norm: float) -> optax.GradientTransformation:
         raise UserError(f"optimiser.clip_variable_norm={norm}: a number above 0 is expected, or none")
 
     def clip(gradient: jax.Array) -> jax.Array:
-        length = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float32))))
+        length = jnp.sqrt(jnp.sum(jnp.square(at_least_float32(gradient))))
         return gradient * (norm / jnp.maximum(length, norm)).astype(gradient.dtype)
 
     return optax.stateless(lambda gradients, _: jax.tree.map(clip, gradients))
@@ -87,7 +88,7 @@ def clip_by_variable_norm(norm: float) -> optax.GradientTransformation:
 
 def _halving(eta: float, *, period: int) -> optax.Schedule:
     # In whole numbers, so that the step at a boundary never falls on the wrong side by rounding.
-    return lambda step: jnp.ldexp(jnp.float32(eta), -(jnp.asarray(step) // period))
+    return lambda step: jnp.ldexp(jnp.asarray(eta, float), -(jnp.asarray(step) // period))
 
 
 def _at_least_one(epochs: int) -> int:

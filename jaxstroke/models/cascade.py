@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from jaxstroke.models.nn.blocks import LogitHead
 from jaxstroke.models.nn.gated_unet import DecoderLevel, Encoder, Style
+from jaxstroke.models.nn.precision import at_least_float32
 from jaxstroke.models.nn.resize import max_pool, resize_bilinear
 from jaxstroke.models.outputs import Outputs
 from jaxstroke.models.registry import Entry, Network
@@ -84,7 +85,7 @@ def synthetic_map(similarity: jax.Array) -> jax.Array:
 
     No gradient passes: the second stage trains on the map as on an image.
     """
-    mean = jnp.mean(similarity.astype(jnp.float32), axis=-1, keepdims=True)
+    mean = jnp.mean(at_least_float32(similarity), axis=-1, keepdims=True)
     low, high = (extreme(mean, axis=(-3, -2), keepdims=True) for extreme in (jnp.min, jnp.max))
     return jax.lax.stop_gradient((mean - low) / jnp.maximum(high - low, RANGE_FLOOR))
 

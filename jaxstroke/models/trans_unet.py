@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jaxstroke.errors import UserError
 from jaxstroke.models.nn.batch_norm_unet import require_pixels
 from jaxstroke.models.nn.blocks import Conv, ConvNormAct, DoubleConv
+from jaxstroke.models.nn.precision import at_least_float32
 from jaxstroke.models.nn.resize import resize_bilinear
 from jaxstroke.models.nn.resnet import Bottleneck, ConvNorm, max_pool_3x3
 from jaxstroke.models.nn.transformer import TOKEN_KERNEL, LayerNorm, Linear, TransformerBlock
@@ -125,7 +126,8 @@ class TransUNet(nn.Module):
             x = DoubleConv(features, name=f"decoder{number}", **settings)(x, train=train)
         x = resize_bilinear(x, images.shape[-3:-1])
         x = DoubleConv(widths[-1], name=f"decoder{len(widths)}", **settings)(x, train=train)
-        return Outputs(Conv(self.heads, 3, dtype=jnp.float32, name="head")(x.astype(jnp.float32)))
+        x = at_least_float32(x)
+        return Outputs(Conv(self.heads, 3, dtype=x.dtype, name="head")(x))
 
     def _transform(self, x: jax.Array) -> jax.Array:
         """(B, h, w, C) -> (B, h, w, hidden) by way of h * w tokens, row by row."""

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jaxstroke.torch_twin.nn.blocks import widened
+
 CHANNEL_AXIS = {"slice": 1, "clip": 2, "volume": 1, "series": 1}
 
 
@@ -23,4 +25,4 @@ def to_torch(array: np.ndarray, example: str) -> Tensor:
 def to_numpy(tensor: Tensor, example: str) -> np.ndarray:
     """Logits, or anything else that has their axes; those of a series are one slice."""
     axis = 1 if example == "series" else CHANNEL_AXIS[example]
-    return np.moveaxis(tensor.detach().float().cpu().numpy(), axis, -1)
+    return np.moveaxis(widened(tensor.detach()).cpu().numpy(), axis, -1)

@@ -27,16 +27,32 @@ STEPS_PER_EPOCH = 1
 
 
 class JaxSide:
-    def __init__(self, specimen: Specimen, variables: Mapping[str, Any], device: Any, dtype: str | None) -> None:
-        self._data, self._device = specimen.data, device
+    """`wide` computes in float64; its calls, the making included, then stand under `jax.enable_x64`.
+
+    `dtype` is the network's own word for the width of its arithmetic, such as "bfloat16".
+    """
+
+    def __init__(
+        self,
+        specimen: Specimen,
+        variables: Mapping[str, Any],
+        device: Any,
+        *,
+        dtype: str | None = None,
+        wide: bool = False,
+    ) -> None:
+        self._data, self._device, self._wide = specimen.data, device, wide
         spec = specimen.experiment
         self._network = specimen.network(**({} if dtype is None else {"dtype": dtype}))
         rate = jax_rate(
             spec.schedule, spec.optimiser, steps_per_epoch=STEPS_PER_EPOCH, epochs=spec.training.epochs
         )
-        self._optimiser = build_optimiser(spec.optimiser, rate)
-        placed = jax.device_put({"batch_stats": {}, **variables}, device)
-        self._state = (placed["params"], placed["batch_stats"], jax.jit(self._optimiser.init)(placed["params"]))
+        # Optax counts in int32, of which a schedule makes float32 also where the weights are float64.
+        self._optimiser = build_optimiser(spec.optimiser, lambda step: rate(jnp.asarray(step, int)))
+        placed = self._place({"batch_stats": {}, **variables})
+        begun = jax.jit(self._optimiser.init)(placed["params"])
+        # On the device by word, as what a step returns is: else the second step would be compiled anew.
+        self._state = (placed["params"], placed["batch_stats"], jax.device_put(begun, device))
         self._loss = spec.loss
         self._step = jax.jit(self._advance)
         self._forward = jax.jit(lambda v, batch: apply.forward(self._network, v, batch, self._data))
@@ -45,17 +61,17 @@ class JaxSide:
         """Every output in evaluation mode, by name."""
         params, statistics, _ = self._state
         variables = {"params": params, "batch_stats": statistics}
-        outputs = self._forward(variables, jax.device_put(dict(batch), self._device))
+        outputs = self._forward(variables, self._place(batch))
         sides = {f"side{number}": side for number, side in enumerate(outputs.side_logits)}
         return jax.tree.map(np.asarray, {"logits": outputs.logits, **sides, **outputs.features})
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         """The loss and the gradients before clipping; nothing is changed."""
-        _, loss, gradients = self._step(self._state, jax.device_put(dict(batch), self._device))
+        _, loss, gradients = self._step(self._state, self._place(batch))
         return float(loss), _flat("params", gradients)
 
     def step(self, batch: Batch) -> None:
-        self.run(jax.device_put(dict(batch), self._device))
+        self.run(self._place(batch))
 
     def weights(self) -> Arrays:
         return _flat("params", self._state[0])
@@ -67,6 +83,11 @@ class JaxSide:
         """A step whose figures stay on the device, for timing; returns what to wait for."""
         self._state, loss, _ = self._step(self._state, batch)
         return loss
+
+    def _place(self, tree: Mapping[str, Any]) -> Any:
+        """Weights or a batch on the device."""
+        kinds = {np.dtype(np.float32): np.float64} if self._wide else {}
+        return jax.device_put(jax.tree.map(lambda a: a.astype(kinds.get(a.dtype, a.dtype)), dict(tree)), self._device)
 
     def _advance(self, state: Any, batch: Any) -> Any:
         params, statistics, opt_state = state
@@ -82,7 +103,7 @@ class JaxSide:
 
 
 class TorchSide:
-    """`dtype` may be float64, as the judge of what rounding does."""
+    """`wide` computes in float64."""
 
     def __init__(
         self,
@@ -90,17 +111,18 @@ class TorchSide:
         variables: Mapping[str, Any],
         device: torch.device,
         *,
-        dtype: torch.dtype = torch.float32,
+        wide: bool = False,
         autocast: bool = False,
         channels_last: bool = False,
         compiled: bool = False,
     ) -> None:
         spec, self._data = specimen.experiment, specimen.data
-        self._device, self._dtype, self._autocast = device, dtype, autocast
+        self._device, self._dtype = device, torch.float64 if wide else torch.float32
+        self._autocast = autocast
         self._twin = specimen.twin()
         self._names = weights.correspondence(variables, self._twin)
         self._twin.load_state_dict(weights.to_torch(variables, self._twin))
-        self._twin.to(device=device, dtype=dtype)
+        self._twin.to(device=device, dtype=self._dtype)
         if channels_last:
             self._twin.to(memory_format=torch.channels_last)
         self._channels_last = channels_last

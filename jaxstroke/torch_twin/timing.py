@@ -38,7 +38,7 @@ def milliseconds_a_step(
     found: dict[str, float | str] = {}
     for name, dtype in (("jax", None), ("jax bfloat16", "bfloat16")):
         note(f"time: {name}")
-        ours = JaxSide(specimen, variables, jax_device, dtype)
+        ours = JaxSide(specimen, variables, jax_device, dtype=dtype)
         found[name] = _time(ours.run, placed)
         del ours
     for name, options in MANNERS.items():

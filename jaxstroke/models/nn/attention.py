@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.models.nn.blocks import TORCH_KERNEL, BatchNorm, Conv
+from jaxstroke.models.nn.precision import at_least_float32
 
 
 class Gated(NamedTuple):
@@ -60,7 +61,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, *, scale: float) 
 
     The softmax is taken in float32 whatever the width of the arithmetic around it.
     """
-    logits = jnp.einsum("...nd,...md->...nm", query, key).astype(jnp.float32) * scale
+    logits = at_least_float32(jnp.einsum("...nd,...md->...nm", query, key)) * scale
     weights = nn.softmax(logits, axis=-1)
     return jnp.einsum("...nm,...mv->...nv", weights.astype(value.dtype), value), weights
 

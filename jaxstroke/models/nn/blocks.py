@@ -12,7 +12,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+
+from jaxstroke.models.nn.precision import at_least_float32
 
 Initializer = Callable[..., jax.Array]
 
@@ -118,4 +119,5 @@ class LogitHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return Conv(self.heads, 1, initializer=self.initializer, dtype=jnp.float32, name="conv")(x.astype(jnp.float32))
+        x = at_least_float32(x)
+        return Conv(self.heads, 1, initializer=self.initializer, dtype=x.dtype, name="conv")(x)

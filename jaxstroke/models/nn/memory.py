@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.models.nn.blocks import TORCH_KERNEL, Conv
+from jaxstroke.models.nn.precision import at_least_float32
 
 State = TypeVar("State")
 
@@ -93,7 +94,7 @@ def distance_attention(queries: jax.Array, keys: jax.Array, stored: jax.Array) -
     Returns:
       Weights (B, Q, M), float32: they sum to 1 over the stored keys, and are all 0 where nothing is stored.
     """
-    queries, keys = queries.astype(jnp.float32), keys.astype(jnp.float32)
+    queries, keys = at_least_float32(queries), at_least_float32(keys)
     product = jnp.einsum("bqc,bmc->bqm", queries, keys, precision=jax.lax.Precision.HIGHEST)
     length = jnp.sum(jnp.square(keys), axis=-1)[:, None, :]
     affinity = (2.0 * product - length) / jnp.sqrt(float(queries.shape[-1]))
@@ -116,9 +117,9 @@ class ConvGRU(nn.Module):
     def __call__(self, x: jax.Array, hidden: jax.Array) -> jax.Array:
         features = hidden.shape[-1]
         gates = Conv(2 * features, dtype=self.dtype, name="gates")(_concatenate(x, hidden))
-        update, reset = jnp.split(nn.sigmoid(gates.astype(jnp.float32)), 2, axis=-1)
+        update, reset = jnp.split(nn.sigmoid(at_least_float32(gates)), 2, axis=-1)
         candidate = Conv(features, dtype=self.dtype, name="candidate")(_concatenate(x, reset * hidden))
-        candidate = jnp.tanh(candidate.astype(jnp.float32))
+        candidate = jnp.tanh(at_least_float32(candidate))
         return (1.0 - update) * hidden + update * candidate
 
 
@@ -227,16 +228,16 @@ class SpatialMemory(nn.Module):
         batch, height, width, _ = z.shape
         attention = _attention(_tokens(self.query(z)), self.key(state.slots))
         self.sow("intermediates", "spatial_attention", attention.reshape(batch, height, width, self.prototypes))
-        values = self.value(state.slots).astype(jnp.float32)
+        values = at_least_float32(self.value(state.slots))
         return jnp.einsum("bip,bpd->bid", attention, values).reshape(batch, height, width, self.width)
 
     def write(self, state: SpatialState, z: jax.Array, *, valid: jax.Array) -> SpatialState:
         """Adapts the slots to a slice's features (B, H, W, C), where `valid` (B,) says that it is one."""
-        tokens = _tokens(self.content(z)).astype(jnp.float32)
+        tokens = at_least_float32(_tokens(self.content(z)))
         shares = _attention(tokens, state.slots)
         total = jnp.einsum("bip,bid->bpd", shares, tokens)
         content = total / (shares.sum(axis=1)[..., None] + 1e-6)
-        gate = nn.sigmoid(self.gate(_concatenate(state.slots, content)).astype(jnp.float32))
+        gate = nn.sigmoid(at_least_float32(self.gate(_concatenate(state.slots, content))))
         new = SpatialState(state.slots + gate * (content - state.slots))
         return keep_where_padded(valid, new, state)
 
@@ -249,7 +250,8 @@ class MemoryGate(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, temporal: jax.Array, spatial: jax.Array) -> jax.Array:
         everything = jnp.concatenate([z, temporal.astype(z.dtype), spatial.astype(z.dtype)], axis=-1)
-        gate = nn.sigmoid(Conv(temporal.shape[-1], dtype=self.dtype, name="balance")(everything).astype(jnp.float32))
+        balance = Conv(temporal.shape[-1], dtype=self.dtype, name="balance")(everything)
+        gate = nn.sigmoid(at_least_float32(balance))
         self.sow("intermediates", "gate", gate)
         return gate * temporal + (1.0 - gate) * spatial
 
@@ -265,8 +267,9 @@ def _tokens(x: jax.Array) -> jax.Array:
 
 def _attention(queries: jax.Array, keys: jax.Array) -> jax.Array:
     """softmax_keys(q.k / sqrt(C)): (B, Q, C), (B, K, C) -> (B, Q, K), float32."""
-    products = jnp.einsum("bqc,bkc->bqk", queries, keys, preferred_element_type=jnp.float32)
-    return jax.nn.softmax(products.astype(jnp.float32) / jnp.sqrt(float(queries.shape[-1])), axis=-1)
+    wide = jnp.result_type(queries, keys, jnp.float32)
+    products = jnp.einsum("bqc,bkc->bqk", queries, keys, preferred_element_type=wide)
+    return jax.nn.softmax(products / jnp.sqrt(float(queries.shape[-1])), axis=-1)
 
 
 def _concatenate(first: jax.Array, second: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.models.nn.blocks import TORCH_KERNEL
+from jaxstroke.models.nn.precision import at_least_float32
 
 FORGET_BIAS = 1.0  # a new memory keeps what it has (Jozefowicz et al., ICML 2015)
 
@@ -45,7 +46,7 @@ class ConvLSTMCell(nn.Module):
     @nn.compact
     def __call__(self, state: LSTMState, inputs: tuple[jax.Array, jax.Array]) -> tuple[LSTMState, jax.Array]:
         x, valid = inputs
-        seen = jnp.concatenate([x.astype(jnp.float32), state.hidden], axis=-1)
+        seen = jnp.concatenate([at_least_float32(x), state.hidden], axis=-1)
         gates = nn.Conv(
             4 * self.features,
             (3, 3),
@@ -55,7 +56,7 @@ class ConvLSTMCell(nn.Module):
             dtype=self.dtype,
             name="gates",
         )(seen)
-        write, forget, show, new = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
+        write, forget, show, new = jnp.split(at_least_float32(gates), 4, axis=-1)
         cell = nn.sigmoid(forget) * state.cell + nn.sigmoid(write) * jnp.tanh(new)
         hidden = nn.sigmoid(show) * jnp.tanh(cell)
         keep = valid[:, None, None, None]
@@ -63,7 +64,7 @@ class ConvLSTMCell(nn.Module):
 
     def initial(self, batch: int, height: int, width: int) -> LSTMState:
         """Zeros: nothing seen yet."""
-        zeros = jnp.zeros((batch, height, width, self.features), jnp.float32)
+        zeros = jnp.zeros((batch, height, width, self.features))
         return LSTMState(zeros, zeros)
 
 

@@ -25,7 +25,7 @@ def bilinear_matrix(size_in: int, size_out: int, *, align_corners: bool) -> np.n
     low = np.minimum(np.floor(where).astype(int), max(size_in - 2, 0))
     high = np.minimum(low + 1, size_in - 1)
     fraction = where - low
-    matrix = np.zeros((size_out, size_in), np.float32)
+    matrix = np.zeros((size_out, size_in))
     np.add.at(matrix, (np.arange(size_out), low), 1.0 - fraction)
     np.add.at(matrix, (np.arange(size_out), high), fraction)
     return matrix
@@ -101,7 +101,7 @@ def adaptive_average_pool(x: jax.Array, bins: int) -> jax.Array:
 
 def _bin_matrix(size: int, bins: int) -> np.ndarray:
     """The (bins, size) matrix of the means."""
-    matrix = np.zeros((bins, size), np.float32)
+    matrix = np.zeros((bins, size))
     for bin_number in range(bins):
         low, high = bin_number * size // bins, -(-(bin_number + 1) * size // bins)
         matrix[bin_number, low:high] = 1.0 / (high - low)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.errors import UserError
+from jaxstroke.models.nn.precision import at_least_float32
 
 # Normal of 0.02: the truncation that public implementations name, at 2 in absolute terms, never happens.
 TOKEN_KERNEL = nn.initializers.normal(0.02)
@@ -61,7 +62,7 @@ class Attention(nn.Module):
         depth = channels // self.heads
         qkv = Linear(3 * channels, dtype=self.dtype, name="qkv")(x).reshape(*lead, tokens, 3, self.heads, depth)
         query, key, value = (qkv[..., part, :, :] for part in range(3))
-        scores = jnp.einsum("...qhd,...khd->...hqk", query * depth**-0.5, key).astype(jnp.float32)
+        scores = at_least_float32(jnp.einsum("...qhd,...khd->...hqk", query * depth**-0.5, key))
         if bias is not None:
             scores = scores + bias
         weights = nn.softmax(scores, axis=-1)
