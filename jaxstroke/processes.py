@@ -61,6 +61,13 @@ def launcher(variables: Mapping[str, str] = os.environ) -> dict[str, Any] | None
     return None
 
 
+def mute_all_but_first(variables: Mapping[str, str] = os.environ) -> None:
+    """What every process of a job would say is said once, from the beginning on."""
+    numbers = ("JAX_PROCESS_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_ID")
+    if launcher(variables) is not None and next((variables[one] for one in numbers if one in variables), "0") != "0":
+        console.mute()
+
+
 def _whole_number(variables: Mapping[str, str], name: str, default: int | None = None) -> int:
     text = variables.get(name, default)
     try:
@@ -231,8 +238,8 @@ def _hand_on_stderr(lines: IO[bytes]) -> bool:
 
 
 def _of_the_runtime(line: bytes) -> bool:
-    """A line of JAX's coordination service or of Gloo, which nobody asked for."""
-    return b"coordination_service" in line or line.startswith(b"[Gloo]")
+    """A line of JAX's coordination service or of Gloo, whose threads write into each other's lines."""
+    return b"coordination_service" in line or b"[Gloo]" in line or b"peer ranks" in line or line.strip().isdigit()
 
 
 def _keep_stdout_to_python() -> None:

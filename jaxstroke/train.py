@@ -52,6 +52,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(words.out) if words.out else _default_folder(wanted)
     if processes.needs_watching():
         return processes.watch("train", arguments)
+    processes.mute_all_but_first()
     console.say(f"jaxstroke: {wanted.name} ({wanted.scale} scale): {wanted.title}")
     console.say("loading jax ...")
     with processes.joined():

@@ -160,11 +160,11 @@ def test_in_bfloat16_weights_statistics_losses_and_answers_stay_float32(name: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mdanet_isles18", "crossdomain_v1"])
+@pytest.mark.parametrize("name", ["unet_isles18"])
 def test_rematerialisation_keeps_less_between_the_passes(name: str) -> None:
     kept = {}
     for remat in (False, True):
-        wanted = _small(name, **{"data.size": 32, "model.width": 8, "model.remat": remat})
+        wanted = _small(name, **{"data.size": 16, "model.width": 2, "model.remat": remat})
         network, data = apply.build(wanted), wanted.data
         state = states.create(network, _optimiser(wanted), data, seed=0)
         batch = _batch(data, 4)
