@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -15,6 +17,7 @@ import pytest
 from jaxstroke import experiment, export
 from jaxstroke.errors import UserError
 from jaxstroke.models import apply
+from jaxstroke.models import registry as linen
 from jaxstroke.runs import files
 from jaxstroke.runs import folder as runs
 
@@ -25,6 +28,7 @@ from jaxstroke.torch_twin.exports import check, folder, scripts, torch_program  
 from jaxstroke.torch_twin.exports.trained import Trained, read_run  # noqa: E402
 
 pytestmark = pytest.mark.torch
+ONE_SIZE = ("mda_net", "swin_unet", "trans_unet")  # networks that are built for one height and width
 RUNS = {
     "unet": ("mdanet_isles18_unet", {"model.width": 4, "data.size": 32}),
     "dme_net": (
@@ -146,6 +150,30 @@ def test_onnx_runs_in_onnxruntime(made: dict[str, Path], tmp_path: Path, name: s
     expected = trained.function()(np.moveaxis(images, 1, -1), *trained.initial_memory(1, 32))[0]
     answer = answer[0] if trained.streams else answer
     np.testing.assert_allclose(np.moveaxis(answer, 1, -1), np.asarray(expected), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(linen.networks()) - {"unet", "dme_net"}))
+def test_every_network_goes_to_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Held on one input each, of another batch, and size where that is open: every further one is a compilation."""
+    one = specimen.specimen(name)
+    trained = Trained(one.experiment, specimen.draw_weights(one.shapes(), 5), 7, True)
+    inputs, trace = check._inputs, torch_program.trace
+    monkeypatch.setattr(check, "_inputs", lambda *given: list(inputs(*given))[1:2])
+    traced = functools.cache(lambda open_size: trace(trained, module, open_size=open_size))
+    module = torch_program.module_of(trained, torch_program.twin_of(trained))
+    monkeypatch.setattr(torch_program, "trace", lambda trained, module, *, open_size: traced(open_size))
+    missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
+    for target in folder.TARGETS:
+        if target == "onnx" and missing:
+            continue
+        report = folder.export(trained, tmp_path / target, target, lambda text: None)
+        (checked,) = report["checks"]
+        assert checked["shape"][0] == 3 and checked["error"] <= 1e-4
+        fixed = target == "stablehlo" or name in ONE_SIZE or (name == "psp_net" and target == "onnx")
+        assert (report["height_and_width"] == str(trained.data.size)) is fixed
+    if missing:
+        pytest.skip(f"ONNX was left out, since {', '.join(missing)} is not installed (extra: onnx)")
 
 
 @pytest.mark.parametrize("factor", [1.001, float("nan")])

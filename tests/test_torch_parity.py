@@ -16,7 +16,7 @@ from jaxstroke.models import registry as linen
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the twins cannot be compared (extra: torch)")
 
 from jaxstroke import parity, schedules  # noqa: E402
-from jaxstroke.torch_twin import arrays, comparison, optimisers, registry, specimen, weights  # noqa: E402
+from jaxstroke.torch_twin import arrays, comparison, optimisers, registry, sides, specimen, weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
 CPU = {"jax_device": jax.devices("cpu")[0], "torch_device": torch.device("cpu")}
@@ -198,6 +198,17 @@ def test_without_a_card_it_says_so_and_uses_the_cpu(
     told = capsys.readouterr()
     assert used == ["cpu"] and json.loads(told.out) == []
     assert "PyTorch finds no CUDA card" in told.err and "run on the CPU" in told.err
+
+
+@pytest.mark.parametrize("name", ["unet", "unet3d", "perfu_net", "dme_net"])
+def test_channels_last_changes_no_number(name: str) -> None:
+    """Of maps, volumes, series and clips: the manner of the timing that lays memory out anew."""
+    one = specimen.specimen(name)
+    variables, batch = specimen.draw_weights(one.shapes(), 0), specimen.draw_batch(one.data, 0)
+    plain, last = (sides.TorchSide(one, variables, CPU["torch_device"], channels_last=way) for way in (False, True))
+    answers = (side.forward(batch)["logits"] for side in (last, plain))
+    assert comparison.relative_error(*answers) < 1e-5
+    last.step(batch)
 
 
 @pytest.mark.slow

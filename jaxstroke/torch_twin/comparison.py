@@ -32,7 +32,7 @@ from jaxstroke.torch_twin.sides import Arrays, JaxSide, TorchSide
 from jaxstroke.torch_twin.specimen import Specimen, draw_batch, draw_weights
 
 BARS = {"forward": 1e-5, "gradients": 1e-4, "statistics": 1e-5, "ten_steps": 1e-3}
-# Rounding is 5e8 times finer than in float32; ten steps at a rate of 3e-2 have been seen to make 1e-8 of it.
+# Ten steps make 2e-7 of a rounding of 1e-16 at the cascade's rate of 3e-2, elsewhere below 1e-9 (docs/parity.md).
 BARS_FLOAT64 = {"gradients": 1e-9, "statistics": 1e-9, "ten_steps": 1e-6}
 ROUNDING_EXPLAINS = ("gradients", "ten_steps")
 STEPS = 10

@@ -124,7 +124,8 @@ class TorchSide:
         self._twin.load_state_dict(weights.to_torch(variables, self._twin))
         self._twin.to(device=device, dtype=self._dtype)
         if channels_last:
-            self._twin.to(memory_format=torch.channels_last)
+            for parameter in self._twin.parameters():
+                parameter.data = _channels_last(parameter.data)
         self._channels_last = channels_last
         self._call: Callable[..., Any] = torch.compile(self._twin) if compiled else self._twin
         rate = optimisers.learning_rate(
@@ -142,8 +143,8 @@ class TorchSide:
                 continue
             example = "slice" if self._data.example == "series" and name != "images" else self._data.example
             placed[name] = arrays.to_torch(array, example).to(self._device, self._dtype)
-        if self._channels_last and placed["images"].ndim == 4:
-            placed["images"] = placed["images"].to(memory_format=torch.channels_last)
+        if self._channels_last and self._data.example != "clip":  # those are taken slice by slice
+            placed["images"] = _channels_last(placed["images"])
         return placed
 
     @torch.no_grad()
@@ -198,6 +199,12 @@ class TorchSide:
                 tensor = tensors[name] if name in tensors else torch.zeros_like(self._twin.get_parameter(name))
                 found[path] = np.array(rule.back(tensor.detach().cpu().numpy()))
         return found
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """The same numbers, in memory with the channels of a map or volume side by side."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return tensor.to(memory_format=formats.get(tensor.ndim, torch.preserve_format))
 
 
 def _flat(collection: str, tree: Any) -> Arrays:
