@@ -78,7 +78,8 @@ def _compare(words: argparse.Namespace, here: Place) -> list[dict[str, Any]]:
         one = specimens.specimen(name, full=words.full)
         line = _line(compare(one, seed=words.seed, note=note, **places))
         if words.times or here.name == "cuda":
-            timed = specimens.specimen(name, full=words.full or here.name == "cuda")
+            full = words.full or here.name == "cuda"
+            timed = specimens.specimen(name, full=full, own_batch=full)
             line["milliseconds_a_step"] = milliseconds_a_step(timed, seed=words.seed, note=note, **places)
         lines.append(line)
     return lines

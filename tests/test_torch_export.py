@@ -152,6 +152,14 @@ def test_onnx_runs_in_onnxruntime(made: dict[str, Path], tmp_path: Path, name: s
     np.testing.assert_allclose(np.moveaxis(answer, 1, -1), np.asarray(expected), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "multiple"), [("unet", 16), ("cross_domain/v1", 16), ("cross_domain/v1_literal", 32), ("cascade", 32)]
+)
+def test_an_open_size_comes_in_steps_that_the_network_takes(name: str, multiple: int) -> None:
+    one = specimen.specimen(name)
+    assert Trained(one.experiment, specimen.draw_weights(one.shapes(), 0), 0, True).multiple == multiple
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(linen.networks()) - {"unet", "dme_net"}))
 def test_every_network_goes_to_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -57,8 +57,11 @@ class Specimen:
         return jax.eval_shape(lambda key: apply.initialise(self.network(), self.data, key), jax.random.key(0))
 
 
-def specimen(name: str, *, full: bool = False) -> Specimen:
-    """The specimen of a network, or of a line of the catalogue such as "mda_net/transformer"."""
+def specimen(name: str, *, full: bool = False, own_batch: bool = False) -> Specimen:
+    """The specimen of a network, or of a line of the catalogue such as "mda_net/transformer".
+
+    `full` takes the experiment's size and width, `own_batch` its batch too: that in float64 needs tens of GiB.
+    """
     entries = [entry for entry in linen.catalogue() if name in (entry.name, entry.network)]
     if not entries:
         known = [*linen.networks(), *(entry.name for entry in linen.catalogue())]
@@ -71,9 +74,10 @@ def specimen(name: str, *, full: bool = False) -> Specimen:
         options["dropout"] = 0.0
     data = wanted.data
     if not full:
-        batch = 4 if data.example == "slice" else 2
         depth = 1 if data.example == "slice" else small.depth
-        data = dataclasses.replace(data, size=small.size, depth=depth, batch=batch)
+        data = dataclasses.replace(data, size=small.size, depth=depth)
+    if not own_batch:
+        data = dataclasses.replace(data, batch=4 if data.example == "slice" else 2)
     model = dataclasses.replace(wanted.model, options=options)
     return Specimen(name, recipe, dataclasses.replace(wanted, data=data, model=model))
 

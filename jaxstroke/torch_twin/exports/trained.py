@@ -60,10 +60,21 @@ class Trained:
         """Whether height and width are those that the network was built for."""
         return "size" in {field.name for field in dataclasses.fields(self.network)}
 
-    @property
+    @functools.cached_property
     def multiple(self) -> int:
-        """What a height or width that is left open must be divisible by."""
-        return max(registry.find(self.experiment.model.name).multiple, 16)
+        """What a height or width that is left open must be divisible by; options may double the network's own."""
+        least = max(registry.find(self.experiment.model.name).multiple, 16)
+        if self.streams or self.fixed_size:
+            return least
+        return next(step for step in (least, 2 * least) if step == 2 * least or self._takes(self.data.size + step))
+
+    def _takes(self, size: int) -> bool:
+        shape = jax.ShapeDtypeStruct(self.image_shape(1, size), jnp.float32)
+        try:
+            jax.eval_shape(self.function(), shape)
+        except UserError:
+            return False
+        return True
 
     def image_shape(self, batch: int, size: int) -> tuple[int, ...]:
         """Of the images that the exported function takes, channels last."""
