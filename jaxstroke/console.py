@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from jaxstroke import signals
 from jaxstroke.errors import UserError
@@ -31,16 +31,22 @@ def run(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = signals.INTERRUPTED
+        _leave("interrupted", signals.INTERRUPTED)
     except signals.Stopped:
-        print("asked to stop: nothing is half-written; give the same command again", file=sys.stderr)
-        code = signals.REQUEUE
+        _leave("asked to stop: nothing is half-written; give the same command again", signals.REQUEUE)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); nothing is left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    """Ends without taking the interpreter down, at which libraries stopped in the middle of an import crash."""
+    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 _muted = False

@@ -54,8 +54,16 @@ def watched() -> Iterator[None]:
         os.close(writer)  # which ends the thread
 
 
-def _raise(number: int, _: FrameType | None) -> None:
+def _raise(number: int, frame: FrameType | None) -> None:
+    if _importing(frame):  # compiled libraries crash when they are stopped in the middle of being loaded
+        _end(CODES[signal.Signals(number)], "asked to stop before the work began")
     raise KeyboardInterrupt if number == signal.SIGINT else Stopped
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _watch(reader: int) -> None:
