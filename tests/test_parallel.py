@@ -58,7 +58,7 @@ def curves() -> dict[str, dict]:
     return json.loads(done.stdout)[EXPERIMENT]
 
 
-WAYS = (*(f"{way} {count}" for way in ("jit", "pmap") for count in (1, 2, 4, 8)), "shares 4", "remat 1")
+WAYS = (*(f"{way} {count}" for way in ("jit", "pmap") for count in (1, 2, 4, 8)), "shares 4")
 
 
 @pytest.mark.slow
@@ -358,4 +358,5 @@ def test_a_mistake_is_told_once_and_ends_all(tmp_path: Path) -> None:
         ends = [ended(one, within_s=120) for one in started]
     told = "".join(text for _, text in ends)
     assert told.count("data.batch=6: it must divide by the 4 devices; 4 or 8 would") == 1
-    assert [code for code, _ in ends] == [2, 2]
+    # Who was slower may find the first process gone, with whom all talk.
+    assert ends[0][0] == 2 and ends[1][0] in (2, signals.REQUEUE)
