@@ -3,8 +3,8 @@
 A launcher (SLURM, MPI, a Kubernetes JobSet, a TPU slice) starts the same command several times; without one, there is
 one process and every function here does nothing.  The first process speaks and writes; all read the same folders.
 When one process dies, JAX notices within `_SILENT_AFTER_S` and aborts the others with a page of C++ symbols.  So each
-process of a job is watched by a parent, which says in one line what happened and ends with the code that asks for
-another start.
+process of a job is watched by a parent, which says in one line what happened; whether to start again is what the
+process that died first ends with.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ from jaxstroke.errors import UserError
 _SILENT_AFTER_S = 8  # without a heartbeat a process counts as dead
 _JOIN_WITHIN_S = 300  # for all processes to be started
 _WAIT_MS = 24 * 3600 * 1000  # for the first process to prepare a data set, say; the dead are noticed before
+_LEAVE_WITHIN_MS = 3000
 _WATCHED = "JAXSTROKE_WATCHED"
 _ABORTED = "Terminating process because the JAX distributed service detected fatal errors"
+
+# Of several processes' codes a scheduler looks at the highest: whoever ended first says whether to start again.
+PEER_GONE = 1
 
 _asked = itertools.count()
 
@@ -128,10 +132,14 @@ def _said(text: str) -> bool:
 
 
 def _leave(text: str, code: int) -> None:
-    """Ends the process without waiting for the others, which may be waiting for it."""
+    """Ends the process; the others, which may be waiting for it, are only given time to run into the same."""
     if text:
         print(text, file=sys.stderr, flush=True)
     sys.stdout.flush()
+    with contextlib.suppress(RuntimeError):
+        _client().wait_at_barrier("jaxstroke/leaving", _LEAVE_WITHIN_MS)
+    if first():  # whom all talk to leaves last
+        threading.Event().wait(0.5)
     os._exit(code)
 
 
@@ -213,13 +221,13 @@ def watch(door: str, arguments: list[str]) -> int:
     assert child.stderr is not None
     aborted = _hand_on_stderr(child.stderr)
     code = child.wait()
-    if aborted or code == -signal.SIGABRT:
+    if aborted:
         print(
             "error: another process of this job ended or no longer answers; what it said tells why. "
             "Everything up to the last checkpoint is saved: start the job again",
             file=sys.stderr,
         )
-        return signals.REQUEUE
+        return PEER_GONE
     if code < 0:
         print(f"error: the process was ended by {signal.Signals(-code).name}; start the job again", file=sys.stderr)
         return signals.REQUEUE if -code == signal.SIGKILL else 128 - code
