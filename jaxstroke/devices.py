@@ -30,8 +30,14 @@ def keep_compiled_programs() -> None:
 
 
 def mesh() -> Mesh:
-    """One axis over every device: the batch is cut along it, everything else is whole on each device."""
-    return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    """One axis over every device: the batch is cut along it, everything else is whole on each device.
+
+    A process's devices lie side by side, so that its rows of a batch do (`own_rows`); JAX's order for a TPU slice
+    follows the links, not the processes.
+    """
+    linked = jax.make_mesh((jax.device_count(),), (DATA_AXIS,)).devices.flat
+    ordered = np.array(sorted(linked, key=lambda device: device.process_index))
+    return Mesh(ordered, (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(over: Mesh) -> NamedSharding:

@@ -224,7 +224,7 @@ def watch(door: str, arguments: list[str]) -> int:
     if aborted:
         print(
             "error: another process of this job ended or no longer answers; what it said tells why. "
-            "Everything up to the last checkpoint is saved: start the job again",
+            "Everything up to the last checkpoint is saved, and the same command goes on from there",
             file=sys.stderr,
         )
         return PEER_GONE

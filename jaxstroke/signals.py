@@ -24,7 +24,7 @@ CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: REQUEUE, signal.SIGUSR1: RE
 _AT_ONCE = 128  # plus the number of the signal, as shells tell it
 
 ONE_WITHIN_S = 0.3  # a scheduler may signal a process and its parent, which hands the signal on: that is one signal
-GRACE_S = 10.0  # for the main thread to end by itself, unless it has something to save
+GRACE_S = 10.0  # for the main thread to end by itself once it has nothing to save
 
 unsaved = threading.Event()  # set while a training has done steps that no checkpoint holds
 
@@ -68,12 +68,16 @@ def _importing(frame: FrameType | None) -> bool:
 
 def _watch(reader: int) -> None:
     with contextlib.suppress(EOFError):
-        first = _next(reader)
+        first, second = _next(reader), None
         _next(reader, within_s=ONE_WITHIN_S)
-        second = _next(reader, within_s=GRACE_S)
-        if first and not second and not unsaved.is_set():
+        all_saved_since = time.monotonic()
+        while not second and time.monotonic() - all_saved_since < GRACE_S:
+            second = _next(reader, within_s=1.0)
+            if unsaved.is_set():
+                all_saved_since = time.monotonic()
+        if first and not second:
             _end(CODES[first], "asked to stop in the middle of a long computation; there was nothing to save")
-        end_at_once(second or _next(reader) or 0)
+        end_at_once(second or 0)
     os.close(reader)
 
 

@@ -66,6 +66,17 @@ def test_the_schedulers_signal_reaches_the_training_and_its_code_comes_back(scri
     assert "scontrol requeue 7" in (tmp_path / "told").read_text()
 
 
+def test_the_jobset_starts_again_after_all_but_a_mistake() -> None:
+    """A set starts a failed job again unless its own policy says otherwise, whatever made the job final."""
+    spec = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())["spec"]
+    assert spec["failurePolicy"]["rules"] == [{"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}]
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    (container,) = job["template"]["spec"]["containers"]
+    assert rule["action"] == "FailJob" and job["backoffLimit"] == 0
+    assert rule["onExitCodes"] == {"containerName": container["name"], "operator": "In", "values": [2]}
+
+
 def test_the_jobset_gives_every_pod_what_the_launcher_is_recognised_by() -> None:
     jobset = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())
     job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]

@@ -115,21 +115,15 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Door:
     """A door in a process of its own, its output in a file."""
 
-    def __init__(self, log: Path, *words: str, cache: Path | None = None, most_bytes_a_file: int | None = None) -> None:
+    def __init__(self, log: Path, *words: str, cache: Path | None = None, begin_with: str = "") -> None:
+        """`begin_with` is Python that the process runs first: forking with code in between does not go with JAX."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         environment |= {"XLA_FLAGS": "", **({"JAXSTROKE_CACHE": str(cache)} if cache else {})}
-
-        # The limit is the program's own to set: forking with code in between is not for a process that runs JAX.
-        start = (
-            "import resource, runpy, sys; most = int(sys.argv.pop(1)); "
-            "most and resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)); sys.argv.pop(0); "
-            "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
-        )
+        module = "import runpy, sys; sys.argv.pop(0); runpy.run_module(sys.argv[0], None, '__main__', True)"
+        how = ["-c", f"{begin_with}; {module}"] if begin_with else ["-m"]
         self._log = log
         with log.open("w") as file:
-            command = [sys.executable, "-c", start, str(most_bytes_a_file or 0), *words]
-            if most_bytes_a_file is None:
-                command = [sys.executable, "-m", *words]
+            command = [sys.executable, *how, *words]
             self.process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=file)
 
     @property
@@ -149,6 +143,11 @@ class Door:
         finally:
             self.process.kill()
             self.process.wait()
+
+
+def largest_file(size: int) -> str:
+    """A limit on the size of files stands for a full disk: it fails in the middle of the writing."""
+    return f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
 
 
 def training(phantom: Path, out: Path, *more: str, epochs: int = 2) -> list[str]:
@@ -231,6 +230,23 @@ def test_a_second_signal_ends_at_once_and_the_run_goes_on_from_its_last_checkpoi
 
 
 @pytest.mark.slow
+def test_a_signal_in_a_long_computation_of_a_validation_loses_nothing(
+    phantom: Path, whole: Path, tmp_path: Path
+) -> None:
+    """The main thread does not hear of it, as while it compiles for minutes."""
+    run = tmp_path / "run"
+    long = "import time; from jaxstroke.training import validation as v; v.Validation.run = lambda *_: time.sleep(99)"
+    door = Door(tmp_path / "log", *training(phantom, run), begin_with=long)
+    door.wait_until(lambda: saved(run))
+    begun = time.monotonic()
+    door.process.send_signal(signal.SIGTERM)
+    assert door.end() == signals.REQUEUE and time.monotonic() - begun < 15, door.told
+    again = Door(tmp_path / "again", *training(phantom, run))
+    assert again.end() == 0 and f"resuming {run} from step 4" in again.told, again.told
+    assert RunFolder(run).journal.rows() == RunFolder(whole).journal.rows()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, signals.REQUEUE), (signal.SIGINT, signals.INTERRUPTED)])
 def test_evaluate_and_predict_asked_to_stop_say_so_and_leave_nothing_half_written(
     whole: Path, phantom: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -295,11 +311,10 @@ def _runs(pid: int) -> bool:
 def test_a_file_too_large_for_its_disk_ends_a_checkpoint_in_one_line_and_the_run_goes_on_later(
     whole: Path, phantom: Path, tmp_path: Path
 ) -> None:
-    """A limit on the size of files stands for a full disk: it fails in the middle of the writing."""
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     before = {path: path.read_bytes() for path in run.glob("checkpoints/step-*/**/*") if path.is_file()}
-    door = Door(tmp_path / "log", *training(phantom, run, epochs=3), most_bytes_a_file=40_000)
+    door = Door(tmp_path / "log", *training(phantom, run, epochs=3), begin_with=largest_file(40_000))
     assert door.end() == 2, door.told
     (line,) = [line for line in door.told.splitlines() if line.startswith("error: ")]
     assert "the checkpoint cannot be written (File too large); the checkpoint of step 8 is in place" in line
@@ -314,12 +329,12 @@ def test_a_file_too_large_for_its_disk_ends_a_checkpoint_in_one_line_and_the_run
 def test_no_space_for_a_prediction_or_a_prepared_study_is_one_line(whole: Path, phantom: Path, tmp_path: Path) -> None:
     door = Door(
         tmp_path / "log", "jaxstroke.predict", str(whole), str(phantom), "-o", str(tmp_path / "out"),
-        most_bytes_a_file=10_000,
+        begin_with=largest_file(10_000),
     )  # fmt: skip
     assert door.end() == 2 and "it cannot be written: File too large" in one_error_line(door.told)
     assert not list((tmp_path / "out").iterdir())
     cache = tmp_path / "cache"
-    door = Door(tmp_path / "log", *training(phantom, tmp_path / "run"), cache=cache, most_bytes_a_file=2_000)
+    door = Door(tmp_path / "log", *training(phantom, tmp_path / "run"), cache=cache, begin_with=largest_file(2_000))
     assert door.end() == 2 and "it cannot be written: no space left?" in one_error_line(door.told)
     assert not list(cache.glob("prepared/*/.*"))
 

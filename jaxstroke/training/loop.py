@@ -231,7 +231,7 @@ class Training:
         return step > 0 and step % self.steps_per_epoch == 0 and self._progress.loss_count > 0
 
     def _end_epoch(self, done: int, rate: float, stop: StopRequest) -> bool:
-        """Validates, writes the journal, saves; says whether patience has run out.
+        """Saves, validates, writes the journal, saves what is known now; says whether patience has run out.
 
         Asked to stop meanwhile it leaves off, with everything as it was when the epoch's last step was done.
         """
@@ -243,6 +243,10 @@ class Training:
                 self._save(done)
             return False
         self._report.note("validating")
+        self._save(done)  # so that a validation, and the compilation of the first, may be cut off anywhere
+        self._checkpoints.settle()
+        processes.wait_for_all()
+        stop.all_saved()
         figures = self._validation.run(self._state, lambda: stop.agreed() is not None)
         if figures is None:
             return False

@@ -57,6 +57,10 @@ class StopRequest:
         self._told.append(figures[STOP])
         return int(np.asarray(self._told.popleft())) or None if len(self._told) > _READ_LATER_STEPS else None
 
+    def all_saved(self) -> None:
+        """Until the next step is done the process may end anywhere, in the middle of a long computation too."""
+        signals.unsaved.clear()
+
     def agreed(self) -> int | None:
         """The same between steps, where every process asks."""
         return max(code or 0 for code in processes.gather(self.code)) or None
