@@ -13,12 +13,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+# Compiling is most of what the tests do, and what is computed takes no time: so hardly anything is optimised.
+_QUICKLY_COMPILED = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {_QUICKLY_COMPILED}"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["MPLBACKEND"] = "agg"
 os.environ.pop("JAXSTROKE_DATA", None)
 
-# Compiling is most of what the tests do: a second run takes the programs from here.
+# A second run takes the programs from here.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 

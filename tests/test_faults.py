@@ -118,7 +118,8 @@ class Door:
     def __init__(self, log: Path, *words: str, cache: Path | None = None, begin_with: str = "") -> None:
         """`begin_with` is Python that the process runs first: forking with code in between does not go with JAX."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        environment |= {"XLA_FLAGS": "", **({"JAXSTROKE_CACHE": str(cache)} if cache else {})}
+        environment["XLA_FLAGS"] = environment["XLA_FLAGS"].replace("device_count=4", "device_count=1")
+        environment |= {"JAXSTROKE_CACHE": str(cache)} if cache else {}
         module = "import runpy, sys; sys.argv.pop(0); runpy.run_module(sys.argv[0], None, '__main__', True)"
         how = ["-c", f"{begin_with}; {module}"] if begin_with else ["-m"]
         self._log = log

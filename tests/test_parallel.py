@@ -35,8 +35,8 @@ TINY = {
     "data.phantom_cases": 6,
     "data.folds": 3,
     "model.width": 2,
-    "training.epochs": 3,
-    "training.steps_per_epoch": 4,
+    "training.epochs": 4,
+    "training.steps_per_epoch": 5,
     "optimiser.learning_rate": 1e-5,  # float32 sums in another order differ: small steps keep that small
 }
 
@@ -227,7 +227,7 @@ def job(arguments: list[str], count: int = 2) -> Iterator[list[subprocess.Popen[
     shared = {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}",
         "JAX_NUM_PROCESSES": str(count),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=2"),
     }
     started = [
         subprocess.Popen(
@@ -302,13 +302,13 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(
 def test_one_signal_stops_all_processes_and_one_process_goes_on(alone: Path, tmp_path: Path) -> None:
     """And so a run is restored on another number of processes and devices."""
     run = tmp_path / "run"
-    with job(words(run, **{"training.steps_per_epoch": 4, "training.epochs": 3})) as (first, second):
+    with job(words(run)) as (first, second):
         _wait_for_a_checkpoint(run, [first, second])
         second.send_signal(signal.SIGTERM)  # to one of them alone
         codes = [ended(one)[0] for one in (first, second)]
     assert codes == [signals.REQUEUE] * 2
     stopped = RunFolder(run).checkpoints().steps()[-1]
-    assert 4 <= stopped <= 12
+    assert 5 <= stopped <= 20
     assert train.main(words(run)) == 0
     assert_same_run(alone, run)
 

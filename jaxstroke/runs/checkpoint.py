@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import logging
 import os
 import re
@@ -36,7 +37,8 @@ _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 _OVERHEAD_BYTES = 2**20  # of a checkpoint beside its arrays
 
 # What goes wrong in Orbax's threads comes out of `wait_until_finished`; it is not printed as well.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
+for _logger in ("absl", "asyncio"):
+    logging.getLogger(_logger).setLevel(logging.CRITICAL)
 
 
 Trees = Mapping[str, Any]  # arrays by the word they are kept under: "weights", "optimiser"
@@ -88,6 +90,7 @@ class Checkpoints:
                 folder.mkdir(parents=True)
                 self._check_space(folder, trees)
             processes.wait_for_all()
+            _mute_closed_loops()
             self._writer = self._writer or ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             parts = {word: ocp.args.StandardSave(tree) for word, tree in trees.items()}
             self._writer.save(folder / "arrays", args=ocp.args.Composite(**parts))
@@ -129,20 +132,11 @@ class Checkpoints:
         if free < needed:
             raise OSError(f"it needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free")
 
-    def _wait_until_written(self) -> None:
-        """A failed write closes Orbax's event loop; the writes that end after it then print so, one traceback each."""
-        assert self._writer is not None
-        told = sys.unraisablehook
-        sys.unraisablehook = lambda found: None if str(found.exc_value) == "Event loop is closed" else told(found)
-        try:
-            self._writer.wait_until_finished()
-        finally:
-            sys.unraisablehook = told
-
     def _finish(self, step: int, progress: dict[str, Any]) -> None:
         """In the background: waits for the arrays, seals the checkpoint, and only then removes the ones not kept."""
         try:
-            self._wait_until_written()
+            assert self._writer is not None
+            self._writer.wait_until_finished()
             if not processes.first():
                 return
             self._seal(step, _checksums(self._path(step)), progress)
@@ -261,6 +255,13 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
+
+
+@functools.cache
+def _mute_closed_loops() -> None:
+    """A failed write closes Orbax's event loop; each write that ends after that, at any time, prints a traceback."""
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda found: None if str(found.exc_value) == "Event loop is closed" else told(found)
 
 
 def _checksums(folder: Path) -> dict[str, str]:
