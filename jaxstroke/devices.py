@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from jaxstroke import console
 from jaxstroke.errors import UserError
 
 DATA_AXIS = "data"
@@ -24,9 +27,36 @@ def cache_folder() -> Path:
 def keep_compiled_programs() -> None:
     """Lets a second start of the same program skip its compilation; a folder set by the user is left alone."""
     if not jax.config.values["jax_compilation_cache_dir"]:
+        remove_half_written_programs(cache_folder() / "compiled")
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def remove_half_written_programs(folder: Path) -> None:
+    """Removes what a process was killed in the middle of writing: JAX would complain at every start and never mend it.
+
+    Only what came since the last look is read: all of it would take too long.
+    """
+    mark, now = folder / ".looked", time.time()
+    with contextlib.suppress(OSError):
+        looked = mark.stat().st_mtime if mark.exists() else 0.0
+        for path in folder.glob("*-cache"):
+            if path.stat().st_mtime >= looked and not _unpacks(path.read_bytes()):
+                console.say(f"{path}: it is damaged, and removed; this program is compiled again")
+                path.unlink(missing_ok=True)
+        mark.touch()
+        os.utime(mark, (now, now))
+
+
+def _unpacks(program: bytes) -> bool:
+    from jax._src import compilation_cache
+
+    try:
+        compilation_cache.decompress_executable(program)
+    except Exception:  # zlib's or zstandard's own
+        return False
+    return True
 
 
 def mesh() -> Mesh:

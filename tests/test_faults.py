@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jax._src import compilation_cache
 
-from jaxstroke import experiment, signals
+from jaxstroke import devices, experiment, signals
 from jaxstroke.data import atomic
 from jaxstroke.data.phantom import dataset
 from jaxstroke.data.sealed import sealed, unsealed
@@ -91,6 +92,22 @@ def test_a_damaged_phantom_is_named_and_the_one_of_the_cache_is_made_again(
         embedded_phantom(data, tmp_path)
         assert str(folder) in capsys.readouterr().err
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_compiled_program_that_was_half_written_is_removed_at_the_next_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, half = tmp_path / "jit_step-1-cache", tmp_path / "jit_step-2-cache"
+    program = compilation_cache.compress_executable(os.urandom(1000))
+    whole.write_bytes(program)
+    half.write_bytes(program[:-100])
+    devices.remove_half_written_programs(tmp_path)
+    assert whole.exists() and not half.exists() and f"{half}: it is damaged, and removed" in capsys.readouterr().out
+    half.write_bytes(program[:-100])  # after the last look
+    devices.remove_half_written_programs(tmp_path)
+    assert whole.exists() and not half.exists() and str(half) in capsys.readouterr().out
+    devices.remove_half_written_programs(tmp_path / "nowhere")
+    assert not capsys.readouterr().out
 
 
 def test_a_damaged_line_of_the_journal_is_named(tmp_path: Path) -> None:

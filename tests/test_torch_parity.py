@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -23,6 +24,13 @@ CPU = {"jax_device": jax.devices("cpu")[0], "torch_device": torch.device("cpu")}
 NETWORKS = sorted(linen.networks())
 # Lines that differ from another one in nothing but the size or the number of channels.
 VARIANTS = sorted({str((e.network, sorted(e.options.items()))): e.name for e in reversed(linen.catalogue())}.values())
+
+
+@pytest.fixture(autouse=True)
+def _optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many steps of large networks are run here; in float64 they take ten times as long when nothing is optimised."""
+    options = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxstroke.models.nn.batch_norm_unet import Decoder, doubling_widths, require_pixels
 from jaxstroke.models.nn.blocks import TORCH_KERNEL, LogitHead
 from jaxstroke.models.nn.precision import at_least_float32
-from jaxstroke.models.nn.resize import max_pool
+from jaxstroke.models.nn.resize import larger, max_pool
 from jaxstroke.models.nn.volume import VolumeDoubleConv
 from jaxstroke.models.outputs import Outputs
 from jaxstroke.models.registry import Entry, Network, Published
@@ -74,10 +74,10 @@ class PerfUNet(nn.Module):
 
 def _pool_time(x: jax.Array) -> jax.Array:
     """The maximum of time points two by two, an odd last one dropped: (B, T, ...) -> (B, T // 2, ...), if T > 1."""
-    batch, times, *rest = x.shape
+    times = x.shape[1]
     if times < 2:
         return x
-    return x[:, : times // 2 * 2].reshape(batch, times // 2, 2, *rest).max(axis=2)
+    return larger(x[:, 0 : times - 1 : 2], x[:, 1:times:2])
 
 
 NETWORK = Network("perfu_net", PerfUNet, "series")

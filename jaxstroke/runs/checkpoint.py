@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from jaxstroke.runs import files
 _NAME = re.compile(r"step-(\d{8})")
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 _OVERHEAD_BYTES = 2**20  # of a checkpoint beside its arrays
+_GONE_FOR_S = 0.5  # then nothing of a checkpoint that failed comes any more
 
 # What goes wrong in Orbax's threads comes out of `wait_until_finished`; it is not printed as well.
 for _logger in ("absl", "asyncio"):
@@ -165,7 +167,7 @@ class Checkpoints:
 
     def _not_written(self, step: int, error: Exception) -> UserError:
         """Clears a checkpoint that failed; what to tell of it."""
-        shutil.rmtree(self._path(step), ignore_errors=True)
+        _remove_for_good(self._path(step))
         number = _OS_ERROR.search(str(error))  # as tensorstore tells it at the end of a long line
         reason = os.strerror(int(number[1])) if number else (str(error).splitlines() or [type(error).__name__])[0]
         kept = self.steps()
@@ -255,6 +257,16 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
+
+
+def _remove_for_good(folder: Path) -> None:
+    """Writes that had begun when another failed may still end, and make the folder anew."""
+    last_seen = begun = time.monotonic()
+    while time.monotonic() - last_seen < _GONE_FOR_S and time.monotonic() - begun < 10 * _GONE_FOR_S:
+        if folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            last_seen = time.monotonic()
+        time.sleep(0.02)
 
 
 @functools.cache

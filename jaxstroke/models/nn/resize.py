@@ -56,11 +56,11 @@ def max_pool(x: jax.Array) -> jax.Array:
     equal the maximum; a compiler that computes the pixels anew for it, rounding otherwise, finds none and returns NaN.
     """
     blocks = _blocks(x)
-    rows = _larger(blocks[..., 0, :], blocks[..., 1, :])
-    return _larger(rows[..., 0, :, :], rows[..., 1, :, :])
+    rows = larger(blocks[..., 0, :], blocks[..., 1, :])
+    return larger(rows[..., 0, :, :], rows[..., 1, :, :])
 
 
-def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+def larger(first: jax.Array, second: jax.Array) -> jax.Array:
     """The maximum, NaN if either is; its gradient goes to one of the two, always."""
     return jnp.where((second > first) | jnp.isnan(second), second, first)
 
