@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 
@@ -27,10 +26,14 @@ VARIANTS = sorted({str((e.network, sorted(e.options.items()))): e.name for e in 
 
 
 @pytest.fixture(autouse=True)
-def _optimised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many steps of large networks are run here; in float64 they take ten times as long when nothing is optimised."""
-    options = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
-    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
+def _optimised_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps in float64 take ten times as long when nothing is optimised; for float32 compiling is what takes long."""
+    jit, options = jax.jit, {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+
+    def chosen(function):
+        return jit(function, compiler_options=options if jax.config.jax_enable_x64 else None)
+
+    monkeypatch.setattr(jax, "jit", chosen)
 
 
 @pytest.fixture(autouse=True)
