@@ -14,8 +14,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 # What the process ends with, so that a scheduler can tell them apart.
 INTERRUPTED = 130  # Ctrl-C
@@ -24,6 +25,7 @@ CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: REQUEUE, signal.SIGUSR1: RE
 _AT_ONCE = 128  # plus the number of the signal, as shells tell it
 
 ONE_WITHIN_S = 0.3  # a scheduler may signal a process and its parent, which hands the signal on: that is one signal
+_ANEW_AFTER_S = 0.05  # within the time of one signal
 GRACE_S = 10.0  # for the main thread to end by itself once it has nothing to save
 
 unsaved = threading.Event()  # set while a training has done steps that no checkpoint holds
@@ -45,9 +47,11 @@ def watched() -> Iterator[None]:
     before = {number: signal.signal(number, _raise) for number in CODES}
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+    told, sys.unraisablehook = sys.unraisablehook, _not_lost(sys.unraisablehook)
     try:
         yield
     finally:
+        sys.unraisablehook = told
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -58,6 +62,19 @@ def _raise(number: int, frame: FrameType | None) -> None:
     if _importing(frame):  # compiled libraries crash when they are stopped in the middle of being loaded
         _end(CODES[signal.Signals(number)], "asked to stop before the work began")
     raise KeyboardInterrupt if number == signal.SIGINT else Stopped
+
+
+def _not_lost(told: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Python drops what is raised in a destructor, or in JAX's share of garbage collection: it is raised anew."""
+
+    def hook(found: Any) -> None:
+        if not isinstance(found.exc_value, (KeyboardInterrupt, Stopped)):
+            told(found)
+            return
+        number = signal.SIGINT if isinstance(found.exc_value, KeyboardInterrupt) else signal.SIGTERM
+        threading.Timer(_ANEW_AFTER_S, os.kill, (os.getpid(), number)).start()
+
+    return hook
 
 
 def _importing(frame: FrameType | None) -> bool:

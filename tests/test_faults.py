@@ -119,6 +119,23 @@ def test_a_damaged_line_of_the_journal_is_named(tmp_path: Path) -> None:
         journal.rows()
 
 
+class _StoppedWhenItGoes:
+    """Where Python drops exceptions."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(100):
+            pass
+
+
+def test_a_signal_that_comes_in_a_destructor_is_not_lost() -> None:
+    with pytest.raises(signals.Stopped), signals.watched():  # noqa: PT012
+        one = _StoppedWhenItGoes()
+        del one
+        time.sleep(1)
+        pytest.fail("the signal was dropped")
+
+
 # --- the doors -----------------------------------------------------------------------------------------------------
 
 
