@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +35,29 @@ def keep_compiled_programs() -> None:
 def remove_half_written_programs(folder: Path) -> None:
     """Removes what a process was killed in the middle of writing: JAX would complain at every start and never mend it.
 
-    Only what came since the last look is read: all of it would take too long.
+    Only what is as new as the newest of the last look is read: all of it would take too long.
     """
-    mark, now = folder / ".looked", time.time()
+    mark = folder / ".looked"
     with contextlib.suppress(OSError):
-        looked = mark.stat().st_mtime if mark.exists() else 0.0
-        for path in folder.glob("*-cache"):
-            if path.stat().st_mtime >= looked and not _unpacks(path.read_bytes()):
+        looked_ns = mark.stat().st_mtime_ns if mark.exists() else 0
+        written_ns = {path: path.stat().st_mtime_ns for path in folder.glob("*-cache")}
+        for path in written_ns:
+            if written_ns[path] >= looked_ns and unpacked(path.read_bytes()) is None:
                 console.say(f"{path}: it is damaged, and removed; this program is compiled again")
                 path.unlink(missing_ok=True)
+        newest_ns = max(written_ns.values(), default=looked_ns)
         mark.touch()
-        os.utime(mark, (now, now))
+        os.utime(mark, ns=(newest_ns, newest_ns))
 
 
-def _unpacks(program: bytes) -> bool:
+def unpacked(program: bytes) -> bytes | None:
+    """A compiled program as JAX reads it from its file; None where it is damaged."""
     from jax._src import compilation_cache
 
     try:
-        compilation_cache.decompress_executable(program)
+        return compilation_cache.decompress_executable(program)
     except Exception:  # zlib's or zstandard's own
-        return False
-    return True
+        return None
 
 
 def mesh() -> Mesh:

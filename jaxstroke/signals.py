@@ -72,7 +72,9 @@ def _not_lost(told: Callable[[Any], Any]) -> Callable[[Any], None]:
             told(found)
             return
         number = signal.SIGINT if isinstance(found.exc_value, KeyboardInterrupt) else signal.SIGTERM
-        threading.Timer(_ANEW_AFTER_S, os.kill, (os.getpid(), number)).start()
+        anew = threading.Timer(_ANEW_AFTER_S, os.kill, (os.getpid(), number))
+        anew.daemon = True  # a process that ends meanwhile does not wait to be stopped
+        anew.start()
 
     return hook
 

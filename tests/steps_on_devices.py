@@ -16,6 +16,7 @@ WAYS = (
     *(("jit", count, {}) for count in (1, 2, 4, 8)),
     *(("pmap", count, {"parallel.map": "pmap"}) for count in (1, 2, 4, 8)),
     ("shares", 4, {"parallel.shard_optimiser": True}),
+    ("remat", 1, {"model.remat": True}),
 )
 
 
