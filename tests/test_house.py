@@ -38,6 +38,7 @@ FLOORS = (
     "signals",
     "errors",
     "",  # jaxstroke/__init__.py
+    "compiler",  # what the package sets up when it is imported
 )
 NEVER = {("augment", "data")}  # label meaning travels with the case
 SLOW_TO_IMPORT = ("jax", "flax", "optax", "orbax", "grain", "nibabel", "matplotlib", "scipy", "torch")
