@@ -15,7 +15,8 @@ Cost: six trainings of 38.4 M parameters, 18.4 G multiply-accumulates a slice ea
 
 import dataclasses
 
-from jaxstroke.experiment import load, override
+from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.overrides import override
 
 EXPERIMENT = dataclasses.replace(
     override(load("cascade_stage1"), {"data.derived": ("synthetic",), "cascade.stage1_networks": 5}),

@@ -9,7 +9,8 @@ same augmentation rules": everything but the network is that of `dme_isles18`.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load
 
 EXPERIMENT = dataclasses.replace(
     load("dme_isles18"),

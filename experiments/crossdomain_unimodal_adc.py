@@ -13,7 +13,8 @@ Cost: 26.1 M parameters, 19.6 G multiply-accumulates a slice.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load, small
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("crossdomain_v1")
 

@@ -12,7 +12,8 @@ Cost: 52.2 M parameters, 39.2 G multiply-accumulates a slice.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load, small
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("crossdomain_v1")
 

@@ -12,7 +12,8 @@ Cost: 52.6 M parameters, 40.0 G multiply-accumulates a slice.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load, small
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("crossdomain_v1")
 

@@ -11,7 +11,7 @@ Cost: 6.39 M parameters, 2.76 G multiply-accumulates a slice.
 
 import dataclasses
 
-from jaxstroke.experiment import load, small
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("mdanet_isles18")
 

@@ -8,7 +8,8 @@ Everything but the network is that of `unet_isles22`.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load, small
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("unet_isles22")
 

@@ -11,7 +11,8 @@ Ours: batch 4 (a series is 16 images), and the network is approximate (its docst
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load
 
 BASE = load("unet_isles18")
 

@@ -9,7 +9,8 @@ but the network is that of `unet_isles18`.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load
 
 EXPERIMENT = dataclasses.replace(
     load("unet_isles18"),

@@ -10,7 +10,8 @@ From that paper: the perfusion maps and CT as channels, the focal loss, five fol
 
 import dataclasses
 
-from jaxstroke.experiment import Loss, Model, load, small
+from jaxstroke.experiment import Loss, Model
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("unet_isles18")
 

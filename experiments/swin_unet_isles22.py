@@ -9,7 +9,8 @@ takes sizes that 32 divides, and the 6.10 G that the paper prints are those of 2
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load
 
 BASE = load("unet_isles22")
 

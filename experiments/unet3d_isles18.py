@@ -10,7 +10,8 @@ place of a clip.
 
 import dataclasses
 
-from jaxstroke.experiment import Model, load
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.catalogue import load
 
 BASE = load("dme_isles18")
 

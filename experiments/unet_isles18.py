@@ -9,7 +9,8 @@ similarity loss, which only two streams can have.
 
 import dataclasses
 
-from jaxstroke.experiment import Loss, Model, load
+from jaxstroke.experiment import Loss, Model
+from jaxstroke.experiment.catalogue import load
 
 EXPERIMENT = dataclasses.replace(
     load("mdanet_isles18"),

@@ -8,7 +8,7 @@ Data and size are those of `mdanet_isles22`, all else that of `unet_isles18`.
 
 import dataclasses
 
-from jaxstroke.experiment import load
+from jaxstroke.experiment.catalogue import load
 
 EXPERIMENT = dataclasses.replace(
     load("unet_isles18"),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import jaxstroke
 from jaxstroke import console
-from jaxstroke.errors import UserError
-from jaxstroke.experiment import nearest
+from jaxstroke.errors import UserError, nearest
+from jaxstroke.process import door
 
 
 def doors() -> dict[str, str]:
@@ -42,7 +42,7 @@ def dispatch(arguments: list[str]) -> int | None:
 
 
 def main() -> None:
-    console.run(dispatch)
+    door.run(dispatch)
 
 
 if __name__ == "__main__":

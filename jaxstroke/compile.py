@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console, experiment
-from jaxstroke.experiment import Experiment
+from jaxstroke import console
+from jaxstroke.experiment import Experiment, catalogue, overrides
+from jaxstroke.process import door
 
 if TYPE_CHECKING:
-    from jaxstroke.scaling.compiling import Cost
-    from jaxstroke.scaling.targets import Target
+    from jaxstroke.compilation.compiling import Cost
+    from jaxstroke.compilation.targets import Target
 
 _STILL_EVERY_S = 15.0
 _PREFIXES = {-3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
@@ -44,14 +45,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     words = parser().parse_args(arguments)
-    wanted = experiment.load(words.exp, scale=words.scale)
-    wanted = experiment.override(wanted, experiment.parse_assignments(words.set))
-    from jaxstroke.scaling import targets
+    wanted = catalogue.load(words.exp, scale=words.scale)
+    wanted = overrides.override(wanted, overrides.parse_assignments(words.set))
+    from jaxstroke.compilation import targets
 
     target = targets.parse(words.target)
     targets.prepare(target)
     _note(f"jaxstroke: {wanted.name} ({wanted.scale} scale) for {target.word}; loading jax ...")
-    from jaxstroke.scaling import compiling
+    from jaxstroke.compilation import compiling
 
     sized = compiling.with_batch(wanted, target, words.batch_per_chip)
     _note(
@@ -115,13 +116,13 @@ def _print(target: Target, found: dict[str, Cost]) -> None:
     console.table(("on each chip", *found), rows)
     console.say()
     if chip is None:
-        console.say("- : a CPU has no one peak to hold the program against, so no time follows; see docs/scaling.md.")
+        console.say("- : a CPU has no one peak to hold the program against, so no time follows; see docs/compile.md.")
     else:
         console.say(
             f"{chip.name}: {chip.flops / 1e12:.0f} TFLOP/s, {chip.memory_bandwidth / 1e9:.0f} GB/s of memory; "
             f"a chip of this slice sends {(target.sending_bandwidth or 0) / 1e9:.0f} GB/s."
         )
-        console.say("The time is the least that it can take; docs/scaling.md says what is counted and what is not.")
+        console.say("The time is the least that it can take; docs/compile.md says what is counted and what is not.")
     for name, one in found.items():
         if one.unknown_loops:
             console.warn(f"{name}: {one.unknown_loops} loops do not tell their length; their bodies are counted once")
@@ -182,4 +183,4 @@ def _note(text: str) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

@@ -9,44 +9,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn
-
-from jaxstroke import signals
-from jaxstroke.errors import UserError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 _PLAIN_EVERY_S = 5.0
 PHANTOM_NOTICE = "PHANTOM DATA: no real patient was used; the figures say nothing about real stroke."
-
-
-def run(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None) -> None:
-    """Runs a door and ends the process: 0 done, 2 a mistake that the text explains, 130 or 75 asked to stop."""
-    try:
-        with signals.watched():
-            code = main(list(sys.argv[1:] if arguments is None else arguments)) or 0
-            sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        _leave("interrupted", signals.INTERRUPTED)
-    except signals.Stopped:
-        _leave("asked to stop: nothing is half-written; give the same command again", signals.REQUEUE)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); nothing is left to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
-
-
-def _leave(text: str, code: int) -> NoReturn:
-    """Ends without taking the interpreter down, at which libraries stopped in the middle of an import crash."""
-    print(text, file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    os._exit(code)
 
 
 _muted = False

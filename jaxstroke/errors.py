@@ -4,6 +4,18 @@
 names the file or the value, what is wrong with it, and what to do.  Everything else that escapes is a bug.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A mistake or a circumstance that the person at the keyboard can mend; its text says how."""
+
+
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Returns a sentence that names the closest known words, or all of them when none is close."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5) or known
+    return " Did you mean " + " or ".join(prefix + one for one in close[:8]) + "?"

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxstroke import console
 from jaxstroke.errors import UserError
+from jaxstroke.process import door
 
 _SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "absolute_volume_difference_ml", "lesion_f1")
 
@@ -37,19 +38,20 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     words = parser().parse_args(arguments)
     console.say(f"judging {words.run} on its {words.split} studies")
-    from jaxstroke import devices
+    from jaxstroke import user_cache
     from jaxstroke.data.source import open_source
     from jaxstroke.inference import evaluation, system
+    from jaxstroke.process import compiled_programs
     from jaxstroke.runs.folder import RunFolder
 
-    devices.keep_compiled_programs()
+    compiled_programs.keep()
     run = RunFolder(Path(words.run))
     network, experiment = system.trained(run, choose_by=words.choose_by)
     about = run.about()
     folder = Path(words.data or about["data"])
     if about["phantom"] and not folder.exists() and not words.data:
         folder = None  # the embedded phantom can be made again
-    source = open_source(experiment.data, folder, devices.cache_folder())
+    source = open_source(experiment.data, folder, user_cache.folder())
     if source.phantom:
         console.say(f"*** {console.PHANTOM_NOTICE} ***")
     cases = source.named(tuple(about["split"][words.split]))
@@ -127,7 +129,7 @@ def _print_cases(rows: list[dict[str, Any]]) -> None:
 def _write(
     folder: Path, rows: list[dict[str, Any]], lines: list[dict[str, Any]], *, phantom: bool, about: dict
 ) -> Path:
-    from jaxstroke.runs import files
+    from jaxstroke import files
 
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=["data", *rows[0]])
@@ -149,4 +151,4 @@ def _plain(values: dict[str, float]) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

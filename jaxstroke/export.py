@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxstroke import console
 from jaxstroke.errors import UserError
+from jaxstroke.process import door
 
 # What each target needs beside jaxstroke itself, and the extra that brings it.
 _NEEDS = {
@@ -40,8 +41,8 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--to {words.to} needs {', '.join(missing)}; pip install 'jaxstroke[{extra}]' brings it")
     # The check compares roundings, and what is exported does not depend on where it is traced.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from jaxstroke.torch_twin.exports import folder
-    from jaxstroke.torch_twin.exports.trained import read_run
+    from jaxstroke.exports import folder
+    from jaxstroke.exports.trained import read_run
 
     folder.require_free(words.output)
     trained = read_run(Path(words.run))
@@ -65,4 +66,4 @@ def _tell(report: dict[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

@@ -6,8 +6,10 @@ import argparse
 from importlib import util
 from pathlib import Path
 
-from jaxstroke import console, experiment
+from jaxstroke import console
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import catalogue, overrides
+from jaxstroke.process import door
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,8 +28,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     words = parser().parse_args(arguments)
-    wanted = experiment.load(words.exp, scale=words.scale)
-    wanted = experiment.override(wanted, experiment.parse_assignments(words.set))
+    wanted = catalogue.load(words.exp, scale=words.scale)
+    wanted = overrides.override(wanted, overrides.parse_assignments(words.set))
     missing = [name for name in ("torch", "safetensors") if util.find_spec(name) is None]
     if missing:
         raise UserError(f"reading PyTorch weights needs {', '.join(missing)}; pip install 'jaxstroke[torch]' brings it")
@@ -42,4 +44,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

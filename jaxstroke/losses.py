@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke import experiment
-from jaxstroke.errors import UserError
+from jaxstroke.errors import UserError, nearest
 from jaxstroke.models.nn.precision import at_least_float32
 from jaxstroke.models.outputs import Outputs
 
@@ -161,7 +161,7 @@ def total_loss(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> tuple[j
     """
     for name in spec.terms:
         if name not in TERMS:
-            raise UserError(f"loss.terms: there is no loss named {name}.{experiment.nearest(name, TERMS)}")
+            raise UserError(f"loss.terms: there is no loss named {name}.{nearest(name, TERMS)}")
     if not spec.terms:
         raise UserError(f"loss.terms is empty: name at least one of {', '.join(TERMS)}")
     values = {name: TERMS[name](outputs, batch, spec) for name in spec.terms}

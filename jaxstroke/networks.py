@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxstroke import console
-from jaxstroke.errors import UserError
-from jaxstroke.experiment import nearest
+from jaxstroke.errors import UserError, nearest
+from jaxstroke.process import door
 
 if TYPE_CHECKING:
     from jaxstroke.models.registry import Entry, Published, Rule
@@ -125,4 +125,4 @@ def _note_progress(text: str) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from jaxstroke import console
 from jaxstroke.errors import UserError
+from jaxstroke.process import door
 
 if TYPE_CHECKING:
-    from jaxstroke.torch_twin.comparison import Comparison
+    from jaxstroke.comparison.differences import Comparison
     from jaxstroke.torch_twin.place import Place
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
@@ -63,10 +64,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _compare(words: argparse.Namespace, here: Place) -> list[dict[str, Any]]:
+    from jaxstroke.comparison import specimen as specimens
+    from jaxstroke.comparison.differences import compare
+    from jaxstroke.comparison.timing import milliseconds_a_step
     from jaxstroke.models import registry
-    from jaxstroke.torch_twin import specimen as specimens
-    from jaxstroke.torch_twin.comparison import compare
-    from jaxstroke.torch_twin.timing import milliseconds_a_step
 
     places: dict[str, Any] = {"jax_device": here.jax_device, "torch_device": here.torch_device}
     lines = []
@@ -95,7 +96,7 @@ def _line(found: Comparison) -> dict[str, Any]:
 
 
 def _print(lines: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
-    from jaxstroke.torch_twin.comparison import BARS, BARS_FLOAT64
+    from jaxstroke.comparison.differences import BARS, BARS_FLOAT64
 
     narrow = ("forward", "loss", "gradients", "statistics", "ten_steps", "bfloat16")
     wide = ("gradients_float64", "statistics_float64", "ten_steps_float64")
@@ -155,4 +156,4 @@ def _note(text: str) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

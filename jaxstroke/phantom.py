@@ -9,13 +9,14 @@ import argparse
 from pathlib import Path
 
 from jaxstroke import console
+from jaxstroke.process import door
 
 _LAYOUTS = ("isles2018", "isles2022", "two_reader")
 
 
 def main(arguments: list[str]) -> int:
     words = _parser().parse_args(arguments)
-    from jaxstroke.data.phantom import dataset
+    from jaxstroke.phantoms import dataset
 
     console.say(console.PHANTOM_NOTICE)
     marker = dataset.describe(words.layout, cases=words.cases, seed=words.seed, with_ctp=words.with_ctp)
@@ -39,9 +40,9 @@ def main(arguments: list[str]) -> int:
 
 def _training(layout: str, folder: Path) -> list[str]:
     """The command that trains on the phantom: the experiment of its layout with the plainest name."""
-    from jaxstroke import experiment
+    from jaxstroke.experiment import catalogue
 
-    fitting = [name for name in experiment.names() if experiment.load(name).data.layout == layout]
+    fitting = [name for name in catalogue.names() if catalogue.load(name).data.layout == layout]
     train = ["python", "-m", "jaxstroke.train"]
     return [*train, "--exp", min(fitting, key=len), "--data", str(folder)] if fitting else [*train, "--list"]
 
@@ -61,4 +62,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import console
+from jaxstroke.process import door
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,14 +30,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     words = parser().parse_args(arguments)
     console.say(f"predicting {words.study} with {words.run}")
-    from jaxstroke import devices
-    from jaxstroke.data.layouts import find_layout, phantom_facts, study_from_folder
+    from jaxstroke import files
+    from jaxstroke.data.layouts import find_layout, study_from_folder
     from jaxstroke.data.study import read_study
     from jaxstroke.inference import predictor, system, written
-    from jaxstroke.runs import files
+    from jaxstroke.phantoms.marker import phantom_facts
+    from jaxstroke.process import compiled_programs
     from jaxstroke.runs.folder import RunFolder
 
-    devices.keep_compiled_programs()
+    compiled_programs.keep()
     run = RunFolder(Path(words.run))
     names = [name for name in words.intermediates.split(",") if name]
     if names == ["list"]:
@@ -78,4 +80,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxstroke import experiment
-from jaxstroke.errors import UserError
+from jaxstroke.errors import UserError, nearest
 from jaxstroke.models.nn.precision import at_least_float32
 
 BETA_1, BETA_2 = 0.9, 0.999
@@ -34,7 +34,7 @@ def learning_rate(
         return _halving(eta, period=_at_least_one(schedule.half_every_epochs) * steps_per_epoch)
     if schedule.name != "warmup_cosine":
         known = ("constant", "halving", "warmup_cosine")
-        raise UserError(f"schedule.name={schedule.name}: no such schedule.{experiment.nearest(schedule.name, known)}")
+        raise UserError(f"schedule.name={schedule.name}: no such schedule.{nearest(schedule.name, known)}")
     if not 0 <= schedule.warmup_epochs < epochs:
         raise UserError(
             f"schedule.warmup_epochs={schedule.warmup_epochs}: training lasts {epochs} epochs; "
@@ -68,7 +68,7 @@ def build_optimiser(optimiser: experiment.Optimiser, schedule: optax.Schedule) -
     }
     if optimiser.name not in steps:
         raise UserError(
-            f"optimiser.name={optimiser.name}: no such optimiser.{experiment.nearest(optimiser.name, steps)}"
+            f"optimiser.name={optimiser.name}: no such optimiser.{nearest(optimiser.name, steps)}"
         )
     clip = [] if optimiser.clip_variable_norm is None else [clip_by_variable_norm(optimiser.clip_variable_norm)]
     return optax.chain(*clip, *steps[optimiser.name])

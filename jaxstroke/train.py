@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console, experiment, processes
+from jaxstroke import console
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment
+from jaxstroke.experiment import Experiment, catalogue, overrides
+from jaxstroke.process import door, job
 
 if TYPE_CHECKING:
-    from jaxstroke.data.cache import Cache
+    from jaxstroke.data.cache.format import Cache
     from jaxstroke.data.source import Source
     from jaxstroke.data.splits import Split
     from jaxstroke.runs.folder import RunFolder
@@ -50,22 +51,22 @@ def main(arguments: list[str]) -> int:
         raise UserError("--resume and --fresh contradict each other: give one of them")
     wanted = _experiment(words)
     folder = Path(words.out) if words.out else _default_folder(wanted)
-    if processes.needs_watching():
-        return processes.watch("train", arguments)
-    processes.mute_all_but_first()
+    if job.needs_watching():
+        return job.watch("train", arguments)
+    job.mute_all_but_first()
     console.say(f"jaxstroke: {wanted.name} ({wanted.scale} scale): {wanted.title}")
     console.say("loading jax ...")
-    with processes.joined():
+    with job.joined():
         return _train(wanted, folder, words)
 
 
 def _experiment(words: argparse.Namespace) -> Experiment:
-    wanted = experiment.load(words.exp, scale=words.scale)
-    wanted = experiment.override(wanted, experiment.parse_assignments(words.set))
+    wanted = catalogue.load(words.exp, scale=words.scale)
+    wanted = overrides.override(wanted, overrides.parse_assignments(words.set))
     if words.fold is not None:
-        wanted = experiment.override(wanted, {"data.fold": words.fold})
+        wanted = overrides.override(wanted, {"data.fold": words.fold})
     if words.epochs is not None:
-        wanted = experiment.override(wanted, {"training.epochs": words.epochs})
+        wanted = overrides.override(wanted, {"training.epochs": words.epochs})
     if not 0 <= wanted.data.fold < wanted.data.folds:
         raise UserError(f"--fold {wanted.data.fold}: folds are counted from 0 to {wanted.data.folds - 1}")
     if wanted.training.epochs < 1:
@@ -82,8 +83,8 @@ def _default_folder(wanted: Experiment) -> Path:
 
 
 def _list() -> None:
-    for name in experiment.names():
-        one = experiment.load(name)
+    for name in catalogue.names():
+        one = catalogue.load(name)
         console.say(f"{name:36} {one.title}")
 
 
@@ -91,13 +92,13 @@ def _train(wanted: Experiment, folder: Path, words: argparse.Namespace) -> int:
     from jaxstroke.runs import folder as runs
 
     if words.fresh:
-        folder = Path(processes.said_by_first(str(runs.beside(folder))))
+        folder = Path(job.said_by_first(str(runs.beside(folder))))
     run = runs.RunFolder(folder)
     if run.exists():
         run.check_same(wanted)
     elif words.resume:
         raise UserError(f"--resume: {folder} holds no run; leave --resume away to start one there")
-    with run.locked() if processes.first() else contextlib.nullcontext():
+    with run.locked() if job.first() else contextlib.nullcontext():
         return _train_locked(wanted, run, words)
 
 
@@ -110,11 +111,12 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
             f"--resume: {run.path} holds no finished checkpoint; leave --resume away to start from the beginning"
         )
 
-    from jaxstroke import devices
+    from jaxstroke import sharding, user_cache
+    from jaxstroke.process import compiled_programs
 
-    devices.keep_compiled_programs()
-    with processes.first_goes_first():
-        source = open_source(wanted.data, named_folder(words.data), devices.cache_folder())
+    compiled_programs.keep()
+    with job.first_goes_first():
+        source = open_source(wanted.data, named_folder(words.data), user_cache.folder())
         if source.phantom:
             console.say(
                 f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
@@ -126,8 +128,8 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
             "phantom": source.phantom,
             "split": dataclasses.asdict(split),
         }
-        about = runs.describe(device=devices.describe(), seed=wanted.training.seed, data=data)
-        if processes.first():
+        about = runs.describe(device=sharding.describe(), seed=wanted.training.seed, data=data)
+        if job.first():
             run.start(wanted, about)
     console.say(
         f"{len(split.train)} studies to train on, {len(split.validation)} to validate, "
@@ -146,8 +148,8 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
 
 def _prepared(wanted: Experiment, source: Source) -> tuple[Cache, Split]:
     """The studies that can be trained on, prepared, and which of them are for what."""
-    from jaxstroke import devices
-    from jaxstroke.data import cache as caches
+    from jaxstroke import user_cache
+    from jaxstroke.data.cache.building import build_cache
     from jaxstroke.data.splits import split as split_patients
 
     annotated = tuple(case for case in source.cases if all(target in case.masks for target in wanted.data.targets))
@@ -162,14 +164,14 @@ def _prepared(wanted: Experiment, source: Source) -> tuple[Cache, Split]:
         fixed_test=source.layout.fixed_test(source.root),
     )
     with console.bar("preparing", len(annotated), "studies") as advance:
-        return caches.build_cache(annotated, wanted.data, devices.cache_folder() / "prepared", advance), split
+        return build_cache(annotated, wanted.data, user_cache.folder() / "prepared", advance), split
 
 
 def _first_stage(
     wanted: Experiment, run: RunFolder, cache: Cache, split: Split, about: dict[str, Any]
 ) -> tuple[int, Cache]:
     """Trains the first stage; returns what the process should end with, and the cache with its maps."""
-    from jaxstroke import devices
+    from jaxstroke import user_cache
     from jaxstroke.inference.cascade import first_stage, stage1_folders
     from jaxstroke.training.cascade import stage1_splits, with_synthetic_maps
 
@@ -178,23 +180,23 @@ def _first_stage(
     for folder, own in zip(stage1_folders(run.path, wanted), splits, strict=True):
         console.say(f"first stage, {folder.path.name}: trains on {len(own.train)} studies, maps {len(own.test)}")
         first = first_stage(wanted)
-        if processes.first():
+        if job.first():
             folder.start(first, {**about, "split": dataclasses.asdict(own)})
         code = _run(first, folder, cache, own, phantom=about["phantom"])
         if code:
             return code, cache
     console.say("second stage: the synthetic map is one more image")
-    with processes.first_goes_first():
-        return 0, with_synthetic_maps(wanted, cache, splits, run, devices.cache_folder() / "prepared")
+    with job.first_goes_first():
+        return 0, with_synthetic_maps(wanted, cache, splits, run, user_cache.folder() / "prepared")
 
 
 def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
     """Trains one network in its run folder; returns what the process should end with."""
     from jaxstroke.pictures import plots
+    from jaxstroke.training.display import Report
     from jaxstroke.training.loop import Training
-    from jaxstroke.training.report import Report
 
-    with Report(run.path / "events" if processes.first() else None, phantom=phantom) as report:
+    with Report(run.path / "events" if job.first() else None, phantom=phantom) as report:
         training = Training(wanted, cache, split, run, report)
         first = training.start()
         if first:
@@ -202,7 +204,7 @@ def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phan
         if first < training.last_step:
             console.say(f"compiling {wanted.model.name}: the first step takes a while, the others do not")
         ending = training.run(first)
-    if not processes.first():
+    if not job.first():
         return ending.code
     rows = run.journal.rows()
     if rows:
@@ -216,4 +218,4 @@ def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phan
 
 
 if __name__ == "__main__":
-    console.run(main)
+    door.run(main)

@@ -29,11 +29,11 @@ def main() -> None:
 
 
 def runs(name: str) -> dict[str, object]:
-    from jaxstroke import experiment
+    from jaxstroke.experiment import catalogue, overrides
 
     small = {"data.size": SIZE, "data.batch": BATCH, "model.width": 2, "optimiser.learning_rate": 1e-3}
-    wanted = experiment.override(experiment.load(name, scale="small"), small)
-    return {f"{way} {count}": curve(experiment.override(wanted, changes), count) for way, count, changes in WAYS}
+    wanted = overrides.override(catalogue.load(name, scale="small"), small)
+    return {f"{way} {count}": curve(overrides.override(wanted, changes), count) for way, count, changes in WAYS}
 
 
 def curve(wanted: Any, count: int) -> dict[str, object]:
@@ -41,13 +41,13 @@ def curve(wanted: Any, count: int) -> dict[str, object]:
     import numpy as np
     from jax.sharding import AxisType, Mesh
 
-    from jaxstroke import devices
+    from jaxstroke import sharding
     from jaxstroke.models import apply
     from jaxstroke.schedules import build_optimiser, learning_rate
     from jaxstroke.training import state as states
     from jaxstroke.training import step as steps
 
-    over = Mesh(np.array(jax.devices()[:count]), (devices.DATA_AXIS,), axis_types=(AxisType.Auto,))
+    over = Mesh(np.array(jax.devices()[:count]), (sharding.DATA_AXIS,), axis_types=(AxisType.Auto,))
     network = apply.build(wanted)
     rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=STEPS, epochs=1)
     optimiser = build_optimiser(wanted.optimiser, rate)
@@ -57,7 +57,7 @@ def curve(wanted: Any, count: int) -> dict[str, object]:
     state = jax.device_put(first_state(network, optimiser, wanted.data), places)
     losses = []
     for step in range(STEPS):
-        state, figures = train(state, devices.to_devices(batch(wanted.data, step), over))
+        state, figures = train(state, sharding.to_devices(batch(wanted.data, step), over))
         losses.append(float(figures["loss"]))
     weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.variables())])
     assert weights.dtype == np.float64

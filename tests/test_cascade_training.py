@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxstroke import experiment
-from jaxstroke.data.cache import Cache, build_cache, derive_cache
+from jaxstroke.data.cache.building import build_cache, derive_cache
+from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.source import open_source
 from jaxstroke.data.splits import Split
+from jaxstroke.experiment import as_json, catalogue, overrides
 from jaxstroke.inference.cascade import first_stage
 from jaxstroke.training.cascade import stage1_splits
 
@@ -38,7 +39,7 @@ def test_in_sample_is_one_network_that_maps_what_it_was_trained_on() -> None:
 
 
 def test_the_first_stage_takes_files_alone_and_the_second_one_image_more() -> None:
-    whole = experiment.load("cascade_isles18")
+    whole = catalogue.load("cascade_isles18")
     first = first_stage(whole)
     assert first.cascade.stage1_networks == 0 and first.data.inputs == whole.data.channels
     assert whole.data.inputs == (*whole.data.channels, "synthetic")
@@ -46,8 +47,8 @@ def test_the_first_stage_takes_files_alone_and_the_second_one_image_more() -> No
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    data = experiment.override(
-        experiment.load("cascade_isles18"), {"data.phantom_cases": 2, "data.size": 32, "data.derived": ()}
+    data = overrides.override(
+        catalogue.load("cascade_isles18"), {"data.phantom_cases": 2, "data.size": 32, "data.derived": ()}
     ).data
     folder = tmp_path_factory.mktemp("cache")
     return build_cache(open_source(data, None, folder).cases, data, folder / "prepared")
@@ -79,6 +80,6 @@ def test_a_derived_cache_is_made_once_for_the_same_weights_and_anew_for_others(c
 
 
 def test_dataclasses_of_the_two_stages_differ_in_nothing_else() -> None:
-    whole = experiment.load("cascade_isles18", scale="small")
-    assert set(experiment.differences(whole, first_stage(whole))) == {"cascade.stage1_networks", "data.derived"}
+    whole = catalogue.load("cascade_isles18", scale="small")
+    assert set(as_json.differences(whole, first_stage(whole))) == {"cascade.stage1_networks", "data.derived"}
     assert dataclasses.replace(first_stage(whole), cascade=whole.cascade, data=whole.data) == whole

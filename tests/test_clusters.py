@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jaxstroke import processes, signals
+from jaxstroke.process import signals
 
 ROOT = Path(__file__).parent.parent
 TRAIN, FOLDS = (ROOT / "scripts" / "slurm" / name for name in ("train.sbatch", "crossval.sbatch"))
@@ -82,7 +82,7 @@ def test_the_jobset_gives_every_pod_what_the_launcher_is_recognised_by() -> None
     job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
     (container,) = job["template"]["spec"]["containers"]
     variables = {one["name"]: one.get("value", "0") for one in container["env"]}  # the index comes from the pod
-    told = processes.launcher(variables)
+    told = job.launcher(variables)
     assert told is not None and told["num_processes"] == job["completions"] == job["parallelism"]
     host, port = told["coordinator_address"].split(":")
     assert host == f"{jobset['metadata']['name']}-train-0-0.{jobset['metadata']['name']}"

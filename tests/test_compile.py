@@ -19,10 +19,11 @@ import jax
 import pytest
 
 from jaxstroke import compile as door
-from jaxstroke import devices, experiment
+from jaxstroke import sharding
+from jaxstroke.compilation import compiling, fitting, hlo, roofline, targets
+from jaxstroke.compilation.targets import GIB, Chip, Target
 from jaxstroke.errors import UserError
-from jaxstroke.scaling import compiling, fitting, hlo, roofline, targets
-from jaxstroke.scaling.targets import GIB, Chip, Target
+from jaxstroke.experiment import catalogue, overrides
 
 ROOT = Path(__file__).parent.parent
 
@@ -153,13 +154,13 @@ def _silent(text: str) -> Iterator[None]:
 def _tiny_target(memory_bytes: int) -> Target:
     """The CPU devices of this process, as chips of so much memory."""
     chip = Chip("made up", 1e12, memory_bytes, 1e11, 1e10, 4, ())
-    return Target("made-up:4", devices.mesh().size, chip, (4,))
+    return Target("made-up:4", sharding.make_mesh().size, chip, (4,))
 
 
 @pytest.mark.slow
 def test_what_does_not_fit_is_refused_with_the_largest_batch_that_does() -> None:
-    over = devices.mesh()
-    wanted = experiment.override(experiment.load("unet_isles18", scale="small"), TINY)
+    over = sharding.make_mesh()
+    wanted = overrides.override(catalogue.load("unet_isles18", scale="small"), TINY)
     needs = {}
     for per_chip in (2, 3):
         sized = compiling.with_batch(wanted, _tiny_target(GIB), per_chip)
@@ -177,7 +178,7 @@ def test_what_does_not_fit_is_refused_with_the_largest_batch_that_does() -> None
 
 
 def test_pmap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = experiment.override(experiment.load("unet_isles18"), {"parallel.map": "pmap"})
+    wanted = overrides.override(catalogue.load("unet_isles18"), {"parallel.map": "pmap"})
     with pytest.raises(UserError, match="parallel.map=pmap: only the jitted step"):
         compiling.costs(wanted, targets.parse("cpu:4"), compiling.PROGRAMS, _silent)
 
@@ -186,7 +187,7 @@ def test_pmap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_batch_a_chip() -> None:
-    wanted = experiment.override(experiment.load("unet_isles18"), {"data.batch": 16})
+    wanted = overrides.override(catalogue.load("unet_isles18"), {"data.batch": 16})
     assert compiling.with_batch(wanted, targets.parse("cpu:8"), None).data.batch == 16
     assert compiling.with_batch(wanted, targets.parse("cpu:64"), None).data.batch == 64  # 1 a chip is the least
     assert compiling.with_batch(wanted, targets.parse("cpu:5"), None).data.batch == 20
@@ -198,8 +199,8 @@ def test_the_batch_a_chip() -> None:
 @pytest.mark.parametrize("name", ["dme_isles18", "crossdomain_v1", "perfu_net_isles18", "unet3d_isles18"])
 def test_the_shapes_of_a_batch_are_those_that_the_step_takes(name: str) -> None:
     """A clip, a slice, a series and a volume: the step accepts what is told of its batch."""
-    wanted = experiment.load(name, scale="small")
-    function, arguments = compiling.program("forward", wanted, devices.mesh())
+    wanted = catalogue.load(name, scale="small")
+    function, arguments = compiling.program("forward", wanted, sharding.make_mesh())
     figures = jax.eval_shape(function, *arguments)
     assert figures["loss"].shape == ()
 

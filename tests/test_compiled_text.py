@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxstroke.scaling import collectives, hlo, traffic
+from jaxstroke.compilation import collectives, hlo, traffic
 
 ROOT = Path(__file__).parent.parent
 

@@ -39,7 +39,9 @@ def test_sums_behind_a_small_product_are_right() -> None:
     np.testing.assert_array_equal(np.asarray(sums), rows[:, 0] ** 2)
 
 
-@pytest.mark.parametrize("order", ["import jaxstroke, jax", "import jax, jaxstroke", "import jaxstroke.experiment, jax"])
+@pytest.mark.parametrize(
+    "order", ["import jaxstroke, jax", "import jax, jaxstroke", "import jaxstroke.experiment, jax"]
+)
 def test_whoever_imports_the_package_computes_rightly(order: str) -> None:
     """In a bare process, without the tests' own settings, whichever of the two is imported first."""
     program = (

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from small_studies import isles2022_root, lesion
 
-from jaxstroke.data import cache as caches
-from jaxstroke.data.cache import Cache, build_cache
+from jaxstroke.data.cache import building as caches
+from jaxstroke.data.cache.building import build_cache
+from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.case import Case
 from jaxstroke.data.prepare import prepare, restore
 from jaxstroke.data.study import read_study

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from small_studies import isles2022_root, lesion
 
-from jaxstroke.data.layouts import LAYOUTS, adc_units, detect_layout, find_layout, phantom_facts, study_from_folder
+from jaxstroke.data.layouts import LAYOUTS, adc_units, detect_layout, find_layout, study_from_folder
 from jaxstroke.errors import UserError
+from jaxstroke.phantoms.marker import phantom_facts
 
 KINDS = ("CT", "CT_4DPWI", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax", "OT")
 PUBLISHED = Path(__file__).parent.parent.parent / "shared" / "data" / "isles2018_case_to_patient.csv"

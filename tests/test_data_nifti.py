@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_studies import save
 
-from jaxstroke.data import nifti
 from jaxstroke.errors import UserError
+from jaxstroke.files import nifti
 
 OBLIQUE = np.array([[-1.9, 0.3, 0.1, 90], [0.3, 1.9, -0.4, -80], [0.1, 0.4, 2.9, -30], [0, 0, 0, 1.0]])
 

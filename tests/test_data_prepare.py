@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_studies import head, lesion, save
 
-from jaxstroke.data import nifti, prepare
+from jaxstroke.data import prepare
 from jaxstroke.data.case import Case
 from jaxstroke.data.study import Grid, Study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
+from jaxstroke.files import nifti
 
 ORDER = np.array([[2, 1], [1, 1], [0, 1]])
 MRI = Data("isles2022", (("DWI",), ("ADC",)), size=32, spacing_mm=None)

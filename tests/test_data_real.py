@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from jaxstroke.data import nifti
 from jaxstroke.data.layouts import detect_layout, find_layout
 from jaxstroke.data.prepare import prepare, restore
 from jaxstroke.data.study import read_study
 from jaxstroke.experiment import Data
+from jaxstroke.files import nifti
 
 ROOT = Path(__file__).parent.parent.parent / "shared" / "data" / "isles2022"
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxstroke.data.phantom import two_reader
 from jaxstroke.data.splits import split
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import load
+from jaxstroke.experiment.catalogue import load
+from jaxstroke.phantoms import two_reader
 
 # Patients by their number of studies.
 COHORTS = st.lists(st.integers(1, 4), min_size=7, max_size=40).map(

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from small_studies import isles2022_root, lesion, save
 
 from jaxstroke.data import stream
-from jaxstroke.data.cache import Cache, build_cache
+from jaxstroke.data.cache.building import build_cache
+from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.case import Case
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data

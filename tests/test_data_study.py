@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from small_studies import head, isles2022_root, lesion, save
 
-from jaxstroke.data import nifti
 from jaxstroke.data.case import Case
 from jaxstroke.data.study import read_study
 from jaxstroke.errors import UserError
+from jaxstroke.files import nifti
 
 SHAPE = (4, 10, 8)
 

@@ -12,10 +12,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from jaxstroke import evaluate, experiment, phantom, predict, train
+from jaxstroke import evaluate, phantom, predict, train
 from jaxstroke.errors import UserError
-from jaxstroke.training.report import Report
-from jaxstroke.training.signals import REQUEUE
+from jaxstroke.experiment import as_json, catalogue
+from jaxstroke.training.display import Report
+from jaxstroke.training.stop_request import REQUEUE
 
 pytestmark = pytest.mark.slow  # each test trains or uses a network
 
@@ -65,7 +66,7 @@ def test_the_phantom_is_named_and_the_run_says_how_it_was_made(run: Path) -> Non
     about = json.loads((run / "about.json").read_text())
     assert about["phantom"] is True and about["seed"] == 0 and len(about["data_fingerprint"]) == 16
     assert set(about["split"]) == {"train", "validation", "test"}
-    assert experiment.from_json((run / "experiment.json").read_text()).name == "dme_isles18"
+    assert as_json.from_json((run / "experiment.json").read_text()).name == "dme_isles18"
     assert (run / "curves.png").stat().st_size > 1000 and list((run / "events").iterdir())
 
 
@@ -152,7 +153,7 @@ def test_every_kind_of_example_and_layout_goes_the_whole_way(
     study = next(path for path in data.rglob(f"*{split['split']['test'][0]}*") if path.is_dir() and path.name != "dwi")
     assert predict.main([str(tmp_path / "run"), str(study), "-o", str(tmp_path / "out")]) == 0
     facts = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    targets = experiment.load(name).data.targets
+    targets = catalogue.load(name).data.targets
     assert [line["target"] for line in facts["predictions"]] == list(targets)
     for line in facts["predictions"]:
         assert nib.load(line["mask"]).shape == nib.load(line["probability"]).shape

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxstroke import experiment
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Data, Experiment, Loss, Model
+from jaxstroke.experiment import Data, Experiment, Loss, Model, as_json, catalogue, overrides, values
 
-NAMES = experiment.names()
-FILES = sorted(experiment.folder().glob("[a-z]*.py"))
+NAMES = catalogue.names()
+FILES = sorted(catalogue.folder().glob("[a-z]*.py"))
 
 PLAIN = Experiment(
     name="plain",
@@ -40,21 +39,21 @@ def test_names_are_unique_and_found() -> None:
 @pytest.mark.parametrize("scale", ["full", "small"])
 @pytest.mark.parametrize("name", NAMES)
 def test_json_gives_back_the_same_experiment(name: str, scale: str) -> None:
-    loaded = experiment.load(name, scale=scale)
+    loaded = catalogue.load(name, scale=scale)
     assert (loaded.name, loaded.scale) == (name, scale)
-    again = experiment.from_json(experiment.to_json(loaded))
+    again = as_json.from_json(as_json.to_json(loaded))
     assert again == loaded
-    assert experiment.differences(again, loaded) == {}
+    assert as_json.differences(again, loaded) == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_json_holds_no_constant_that_other_readers_refuse(name: str) -> None:
-    json.dumps(dataclasses.asdict(experiment.load(name)), allow_nan=False)
+    json.dumps(dataclasses.asdict(catalogue.load(name)), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_small_scale_asks_for_less(name: str) -> None:
-    full, small = experiment.load(name), experiment.load(name, scale="small")
+    full, small = catalogue.load(name), catalogue.load(name, scale="small")
     assert small.data.size <= full.data.size and small.training.epochs <= full.training.epochs
     assert small.data.layout == full.data.layout and small.data.groups == full.data.groups
     assert small.model.name == full.model.name
@@ -73,9 +72,9 @@ def test_docstring_says_paper_command_and_published_figure(path) -> None:
 
 def test_unknown_name_names_the_nearest() -> None:
     with pytest.raises(UserError, match="Did you mean .*dme_isles18"):
-        experiment.load("dme_isle18")
+        catalogue.load("dme_isle18")
     with pytest.raises(UserError, match="--scale tiny: it must be full or small"):
-        experiment.load("dme_isles18", scale="tiny")
+        catalogue.load("dme_isles18", scale="tiny")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_unknown_name_names_the_nearest() -> None:
     ],
 )
 def test_words_take_the_declared_type(path: str, text: object, value: object) -> None:
-    node: object = experiment.override(PLAIN, {path: text})
+    node: object = overrides.override(PLAIN, {path: text})
     for name in path.split("."):
         node = node[name] if isinstance(node, dict) else getattr(node, name)
     assert node == value and type(node) is type(value)
@@ -110,7 +109,7 @@ def test_words_take_the_declared_type(path: str, text: object, value: object) ->
     [("8", 8), ("0.5", 0.5), ("true", True), ("False", False), ("sum", "sum"), ("1,2,6", (1, 2, 6)), ("null", None)],
 )
 def test_options_of_the_network_are_read_as_what_they_look_like(text: str, value: object) -> None:
-    options = experiment.override(PLAIN, {"model.mode": text}).model.options
+    options = overrides.override(PLAIN, {"model.mode": text}).model.options
     assert options == {"width": 32, "mode": value} and type(options["mode"]) is type(value)
 
 
@@ -131,22 +130,22 @@ def test_options_of_the_network_are_read_as_what_they_look_like(text: str, value
 )
 def test_a_mistake_is_answered_in_one_line_that_helps(path: str, text: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
-        experiment.override(PLAIN, {path: text})
+        overrides.override(PLAIN, {path: text})
     assert "\n" not in str(caught.value)
 
 
 def test_assignments_are_cut_at_the_first_sign() -> None:
-    words = experiment.parse_assignments(["data.batch = 4", "model.word=a=b"])
+    words = overrides.parse_assignments(["data.batch = 4", "model.word=a=b"])
     assert words == {"data.batch": "4", "model.word": "a=b"}
     for wrong in ("data.batch", "=4"):
         with pytest.raises(UserError, match="write it as FIELD=VALUE"):
-            experiment.parse_assignments([wrong])
+            overrides.parse_assignments([wrong])
 
 
 def test_overriding_leaves_the_original_alone() -> None:
-    changed = experiment.override(PLAIN, {"data.batch": "4", "model.width": "8", "loss.terms.soft_dice": "2"})
+    changed = overrides.override(PLAIN, {"data.batch": "4", "model.width": "8", "loss.terms.soft_dice": "2"})
     assert (PLAIN.data.batch, PLAIN.model.options, PLAIN.loss.terms) == (8, {"width": 32}, {"soft_dice": 1.0})
-    assert experiment.differences(PLAIN, changed) == {
+    assert as_json.differences(PLAIN, changed) == {
         "data.batch": (8, 4),
         "loss.terms.soft_dice": (1.0, 2.0),
         "model.width": (32, 8),
@@ -169,31 +168,31 @@ def test_overriding_leaves_the_original_alone() -> None:
 def test_json_keeps_every_number(learning_rate, scale, weights, epochs, terms, option) -> None:
     made = dataclasses.replace(
         PLAIN,
-        model=Model("unet", {"option": experiment.convert(option, object, "option")}),
+        model=Model("unet", {"option": values.convert(option, object, "option")}),
         loss=dataclasses.replace(PLAIN.loss, terms=terms, level_weights=tuple(weights)),
         optimiser=dataclasses.replace(PLAIN.optimiser, learning_rate=learning_rate),
         augment=dataclasses.replace(PLAIN.augment, scale=scale),
         training=dataclasses.replace(PLAIN.training, epochs=epochs),
     )
-    assert experiment.from_json(experiment.to_json(made)) == made
+    assert as_json.from_json(as_json.to_json(made)) == made
 
 
 @given(finite)
 def test_a_number_survives_the_command_line(number: float) -> None:
-    assert experiment.override(PLAIN, {"optimiser.learning_rate": repr(number)}).optimiser.learning_rate == number
-    assert math.isclose(experiment.override(PLAIN, {"model.x": repr(number)}).model.options["x"], number, rel_tol=0)
+    assert overrides.override(PLAIN, {"optimiser.learning_rate": repr(number)}).optimiser.learning_rate == number
+    assert math.isclose(overrides.override(PLAIN, {"model.x": repr(number)}).model.options["x"], number, rel_tol=0)
 
 
 def test_missing_fields_take_their_defaults_and_unknown_ones_are_refused() -> None:
-    tree = json.loads(experiment.to_json(PLAIN))
+    tree = json.loads(as_json.to_json(PLAIN))
     del tree["training"], tree["data"]["workers"]
-    assert experiment.from_json(json.dumps(tree)) == PLAIN
+    assert as_json.from_json(json.dumps(tree)) == PLAIN
     with pytest.raises(UserError, match=r"experiment\.data: there is no field bach\. Did you mean batch"):
-        experiment.from_json(json.dumps(tree | {"data": tree["data"] | {"bach": 4}}))
+        as_json.from_json(json.dumps(tree | {"data": tree["data"] | {"bach": 4}}))
     with pytest.raises(UserError, match="not readable JSON"):
-        experiment.from_json("{")
+        as_json.from_json("{")
     with pytest.raises(UserError, match=r"experiment\.data: a group of fields is expected"):
-        experiment.from_json(json.dumps(tree | {"data": 4}))
+        as_json.from_json(json.dumps(tree | {"data": 4}))
     del tree["model"]
     with pytest.raises(UserError, match="experiment: .*model"):
-        experiment.from_json(json.dumps(tree))
+        as_json.from_json(json.dumps(tree))

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 from jax._src import compilation_cache
 
-from jaxstroke import devices, experiment, signals
-from jaxstroke.data import atomic
-from jaxstroke.data.phantom import dataset
-from jaxstroke.data.sealed import sealed, unsealed
 from jaxstroke.data.source import embedded_phantom, open_source
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import catalogue, overrides
+from jaxstroke.files import atomic
+from jaxstroke.files.sealed import sealed, unsealed
+from jaxstroke.phantoms import dataset
+from jaxstroke.process import compiled_programs, signals
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.runs.journal import Journal
 
@@ -78,7 +79,7 @@ def test_a_sealed_tree_tells_every_flipped_bit(bit: int) -> None:
 def test_a_damaged_phantom_is_named_and_the_one_of_the_cache_is_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = experiment.override(experiment.load("unet_isles18"), {"data.phantom_cases": 2}).data
+    data = overrides.override(catalogue.load("unet_isles18"), {"data.phantom_cases": 2}).data
     folder = embedded_phantom(data, tmp_path)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert len(before) > 10 and dataset.damaged(folder) is None
@@ -101,12 +102,12 @@ def test_a_compiled_program_that_was_half_written_is_removed_at_the_next_start(
     program = compilation_cache.compress_executable(os.urandom(1000))
     whole.write_bytes(program)
     half.write_bytes(program[:-100])
-    devices.remove_half_written_programs(tmp_path)
+    compiled_programs.remove_half_written(tmp_path)
     assert whole.exists() and not half.exists() and f"{half}: it is damaged, and removed" in capsys.readouterr().out
     half.write_bytes(program[:-100])  # after the last look
-    devices.remove_half_written_programs(tmp_path)
+    compiled_programs.remove_half_written(tmp_path)
     assert whole.exists() and not half.exists() and str(half) in capsys.readouterr().out
-    devices.remove_half_written_programs(tmp_path / "nowhere")
+    compiled_programs.remove_half_written(tmp_path / "nowhere")
     assert not capsys.readouterr().out
 
 

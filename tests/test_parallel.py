@@ -18,10 +18,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxstroke import devices, experiment, processes, signals, train
+from jaxstroke import experiment, sharding, train
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Data
+from jaxstroke.experiment import Data, catalogue, overrides
 from jaxstroke.models import apply
+from jaxstroke.process import job, signals
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
@@ -78,23 +79,23 @@ def test_a_sharded_optimiser_keeps_a_share_on_each_device(curves: dict[str, dict
 
 
 def test_a_batch_that_does_not_divide_names_those_that_would() -> None:
-    over = devices.mesh()
+    over = sharding.make_mesh()
     assert over.size == 4
-    devices.check_batch(8, over)
-    devices.check_batch(8, over, 2)
+    sharding.check_batch(8, over)
+    sharding.check_batch(8, over, 2)
     with pytest.raises(UserError, match="data.batch=6: it must divide by the 4 devices; 4 or 8 would"):
-        devices.check_batch(6, over)
+        sharding.check_batch(6, over)
     with pytest.raises(UserError, match="data.batch=12: .* 4 devices in 2 parts; 8 or 16 would"):
-        devices.check_batch(12, over, 2)
+        sharding.check_batch(12, over, 2)
     with pytest.raises(UserError, match="parallel.accumulate=0"):
-        devices.check_batch(8, over, 0)
+        sharding.check_batch(8, over, 0)
 
 
 def test_pmap_and_a_sharded_optimiser_exclude_each_other() -> None:
     both = {"parallel.map": "pmap", "parallel.shard_optimiser": True, "data.size": 16, "model.width": 2}
-    wanted = experiment.override(experiment.load(EXPERIMENT, scale="small"), both)
+    wanted = overrides.override(catalogue.load(EXPERIMENT, scale="small"), both)
     with pytest.raises(UserError, match="parallel.shard_optimiser=true: it needs parallel.map=jit"):
-        steps.compile_steps(wanted, apply.build(wanted), _optimiser(wanted), devices.mesh())
+        steps.compile_steps(wanted, apply.build(wanted), _optimiser(wanted), sharding.make_mesh())
 
 
 def _optimiser(wanted: experiment.Experiment) -> optax.GradientTransformation:
@@ -105,7 +106,7 @@ def _optimiser(wanted: experiment.Experiment) -> optax.GradientTransformation:
 
 def _small(name: str, **changes: object) -> experiment.Experiment:
     words = {"data.size": 16, "data.batch": 8, "model.width": 2, **changes}
-    return experiment.override(experiment.load(name, scale="small"), words)
+    return overrides.override(catalogue.load(name, scale="small"), words)
 
 
 def _batch(data: Data, count: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -126,7 +127,7 @@ def test_a_batch_in_parts_is_the_mean_over_the_parts() -> None:
     """GroupNorm, losses that are means over examples, no random changes: then parts of a batch make the whole."""
     changes = {"data.size": 32, "data.depth": 2, "model.width": 4, "augment.probability": 0.0}
     whole = _small("dme_isles18", **changes)
-    parts = experiment.override(whole, {"parallel.accumulate": 2})
+    parts = overrides.override(whole, {"parallel.accumulate": 2})
     network = apply.build(whole)
     optimiser = _optimiser(whole)
     batch, ended = _batch(whole.data, 8), []
@@ -185,17 +186,17 @@ def test_rematerialisation_keeps_less_between_the_passes(name: str) -> None:
 def test_processes_are_joined_only_where_a_launcher_says_so() -> None:
     plain = {"JAX_COORDINATOR_ADDRESS": "node1:5000", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
     told = {"coordinator_address": "node1:5000", "num_processes": 4, "process_id": 3}
-    assert processes.launcher(plain) == told
-    assert processes.launcher({}) is None
-    assert processes.launcher({**plain, "JAX_NUM_PROCESSES": "1"}) is None
+    assert job.launcher(plain) == told
+    assert job.launcher({}) is None
+    assert job.launcher({**plain, "JAX_NUM_PROCESSES": "1"}) is None
     slurm = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}
-    assert processes.launcher(slurm) == {"cluster_detection_method": "slurm"}
-    assert processes.launcher({**slurm, "SLURM_NTASKS": "1"}) is None
+    assert job.launcher(slurm) == {"cluster_detection_method": "slurm"}
+    assert job.launcher({**slurm, "SLURM_NTASKS": "1"}) is None
     batch_script = {name: value for name, value in slurm.items() if name != "SLURM_STEP_NODELIST"}
-    assert processes.launcher(batch_script) is None  # inside sbatch, outside srun
-    assert processes.launcher({"OMPI_COMM_WORLD_SIZE": "2"}) == {"cluster_detection_method": "ompi"}
-    assert processes.launcher({"TPU_WORKER_HOSTNAMES": "a,b"}) == {}
-    assert processes.launcher({"TPU_WORKER_HOSTNAMES": "localhost"}) is None
+    assert job.launcher(batch_script) is None  # inside sbatch, outside srun
+    assert job.launcher({"OMPI_COMM_WORLD_SIZE": "2"}) == {"cluster_detection_method": "ompi"}
+    assert job.launcher({"TPU_WORKER_HOSTNAMES": "a,b"}) == {}
+    assert job.launcher({"TPU_WORKER_HOSTNAMES": "localhost"}) is None
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_processes_are_joined_only_where_a_launcher_says_so() -> None:
 def test_variables_that_make_no_sense_are_named(wrong: dict[str, str], told: str) -> None:
     plain = {"JAX_COORDINATOR_ADDRESS": "node1:5000", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
     with pytest.raises(UserError, match=told):
-        processes.launcher({**plain, **wrong})
+        job.launcher({**plain, **wrong})
 
 
 # --- processes that really talk --------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def job(arguments: list[str], count: int = 2) -> Iterator[list[subprocess.Popen[str]]]:
+def started(arguments: list[str], count: int = 2) -> Iterator[list[subprocess.Popen[str]]]:
     """`count` processes with two devices each; what is left of them at the end is killed."""
     shared = {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}",
@@ -258,7 +259,8 @@ def ended(one: subprocess.Popen[str], within_s: float = 300) -> tuple[int, str]:
 def weights(run: Path) -> np.ndarray:
     wanted = RunFolder(run).experiment()
     shapes = jax.eval_shape(lambda key: apply.initialise(apply.build(wanted), wanted.data, key), jax.random.key(0))
-    restored = RunFolder(run).checkpoints().restore_last({"weights": devices.placed(shapes, devices.here())})
+    target = sharding.with_shardings(shapes, sharding.local_sharding())
+    restored = RunFolder(run).checkpoints().restore_last({"weights": target})
     assert restored is not None
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(restored.trees)])
 
@@ -287,7 +289,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def test_two_processes_train_as_one_does_and_one_of_them_writes(
     how: dict[str, object], alone: Path, tmp_path: Path
 ) -> None:
-    with job(words(tmp_path / "run", **how)) as (first, second):
+    with started(words(tmp_path / "run", **how)) as (first, second):
         code, told = ended(first)
         assert code == 0, told
         code_of_second, told_of_second = ended(second)
@@ -302,7 +304,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(
 def test_one_signal_stops_all_processes_and_one_process_goes_on(alone: Path, tmp_path: Path) -> None:
     """And so a run is restored on another number of processes and devices."""
     run = tmp_path / "run"
-    with job(words(run)) as (first, second):
+    with started(words(run)) as (first, second):
         _wait_for_a_checkpoint(run, [first, second])
         second.send_signal(signal.SIGTERM)  # to one of them alone
         codes = [ended(one)[0] for one in (first, second)]
@@ -327,14 +329,14 @@ def _wait_for_a_checkpoint(run: Path, started: list[subprocess.Popen[str]], with
 @pytest.mark.parametrize("dead", [0, 1])
 def test_a_dead_process_ends_the_others_within_seconds_in_one_line(dead: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with job(words(run, **{"training.epochs": 500})) as started:
-        _wait_for_a_checkpoint(run, started)
+    with started(words(run, **{"training.epochs": 500})) as processes:
+        _wait_for_a_checkpoint(run, processes)
         killed_at = time.monotonic()
-        _kill_outright(started[dead].pid)
-        code, told = ended(started[1 - dead], within_s=60)
+        _kill_outright(processes[dead].pid)
+        code, told = ended(processes[1 - dead], within_s=60)
         took_s = time.monotonic() - killed_at
-        code_of_dead, told_by_dead = ended(started[dead], within_s=60)
-    assert code == processes.PEER_GONE
+        code_of_dead, told_by_dead = ended(processes[dead], within_s=60)
+    assert code == job.PEER_GONE
     errors = [line for line in told.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "another process of this job ended" in errors[0], told
     assert "Traceback" not in told and "@ " not in told
@@ -354,8 +356,8 @@ def _kill_outright(watching: int) -> None:
 
 @pytest.mark.slow
 def test_a_mistake_is_told_once_and_ends_all(tmp_path: Path) -> None:
-    with job(words(tmp_path / "run", **{"data.batch": 6})) as started:
-        ends = [ended(one, within_s=120) for one in started]
+    with started(words(tmp_path / "run", **{"data.batch": 6})) as processes:
+        ends = [ended(one, within_s=120) for one in processes]
     told = "".join(text for _, text in ends)
     assert told.count("data.batch=6: it must divide by the 4 devices; 4 or 8 would") == 1
     assert [code for code, _ in ends] == [2, 2]

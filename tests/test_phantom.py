@@ -10,18 +10,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxstroke.data.phantom import (
-    diffusion,
-    isles2018,
-    isles2022,
-    lesions,
-    perfusion,
-    tissues,
-    tomography,
-    two_reader,
-)
-from jaxstroke.data.phantom.anatomy import Anatomy, Head
-from jaxstroke.data.phantom.fields import Field, centred
+from jaxstroke.phantoms import diffusion, isles2018, isles2022, lesions, perfusion, tissues, tomography, two_reader
+from jaxstroke.phantoms.anatomy import Anatomy, Head
+from jaxstroke.phantoms.fields import Field, centred
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "data" / "isles2022"
 WATERSHED = np.ones((3, 3, 3))

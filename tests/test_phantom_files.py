@@ -14,8 +14,8 @@ import pytest
 
 from jaxstroke import phantom
 from jaxstroke.data.layouts import find_layout
-from jaxstroke.data.phantom import dataset, isles2018, two_reader
 from jaxstroke.errors import UserError
+from jaxstroke.phantoms import dataset, isles2018, two_reader
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 
 from jaxstroke import experiment
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment
+from jaxstroke.experiment import Experiment, catalogue
 from jaxstroke.models import apply, registry
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
@@ -20,8 +20,8 @@ from jaxstroke.training import step as steps
 def distinct_programs() -> list[str]:
     """The experiments, less those whose step is the program of another: same network, shapes, loss, optimiser."""
     first: dict[object, str] = {}
-    for name in experiment.names():
-        one = experiment.load(name, scale="small")
+    for name in catalogue.names():
+        one = catalogue.load(name, scale="small")
         program = (
             repr(one.model),
             tuple(len(group) for group in one.data.groups),
@@ -55,7 +55,7 @@ def _batch(wanted: Experiment, examples: int) -> dict[str, jax.ShapeDtypeStruct]
 
 @functools.cache
 def _loaded(name: str, scale: str = "small") -> Experiment:
-    return experiment.load(name, scale=scale)
+    return catalogue.load(name, scale=scale)
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstroke import devices, experiment
+from jaxstroke import sharding
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import catalogue, overrides
 from jaxstroke.runs import folder as runs
 from jaxstroke.runs.checkpoint import Checkpoints
 from jaxstroke.runs.journal import Journal
@@ -26,7 +27,7 @@ def _trees(value: float) -> dict:
 
 
 def _targets() -> dict:
-    return devices.placed(jax.eval_shape(lambda: _trees(0.0)), devices.replicated(devices.mesh()))
+    return sharding.with_shardings(jax.eval_shape(lambda: _trees(0.0)), sharding.replicated(sharding.make_mesh()))
 
 
 @pytest.fixture
@@ -160,13 +161,13 @@ def test_journal_is_cut_back_to_the_checkpoint_and_survives_a_torn_line(tmp_path
 
 
 def test_a_folder_of_another_experiment_names_the_fields(tmp_path: Path) -> None:
-    one = experiment.load("dme_isles18", scale="small")
+    one = catalogue.load("dme_isles18", scale="small")
     run = runs.RunFolder(tmp_path / "run")
     run.start(one, {"data_fingerprint": "a"})
-    run.start(experiment.override(one, {"training.epochs": 99}), {"data_fingerprint": "a"})  # longer is the same run
+    run.start(overrides.override(one, {"training.epochs": 99}), {"data_fingerprint": "a"})  # longer is the same run
     assert run.experiment().training.epochs == 99
     with pytest.raises(UserError, match=r"optimiser\.learning_rate: 0\.003 there, 0\.5 now"):
-        run.start(experiment.override(one, {"optimiser.learning_rate": 0.5}), {"data_fingerprint": "a"})
+        run.start(overrides.override(one, {"optimiser.learning_rate": 0.5}), {"data_fingerprint": "a"})
     with pytest.raises(UserError, match="other data"):
         run.start(one, {"data_fingerprint": "b"})
 
@@ -192,14 +193,14 @@ def test_fresh_lies_beside(tmp_path: Path) -> None:
 
 
 def test_about_is_enough_to_repeat_a_run() -> None:
-    about = runs.describe(device=devices.describe(), seed=3, data={"data_fingerprint": "f", "phantom": True})
+    about = runs.describe(device=sharding.describe(), seed=3, data={"data_fingerprint": "f", "phantom": True})
     assert {"jaxstroke", "python", "versions", "commit", "command", "device", "seed", "phantom"} <= about.keys()
     assert about["versions"]["jax"] == jax.__version__
     json.dumps(about)
 
 
 def test_experiment_in_the_folder_is_the_one_that_ran(tmp_path: Path) -> None:
-    one = dataclasses.replace(experiment.load("dme_isles18"), scale="small")
+    one = dataclasses.replace(catalogue.load("dme_isles18"), scale="small")
     run = runs.RunFolder(tmp_path)
     run.start(one, {"data_fingerprint": "a"})
     assert run.experiment() == one

@@ -14,18 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstroke import experiment, export
+from jaxstroke import export, files
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import as_json, catalogue, overrides
 from jaxstroke.models import apply
 from jaxstroke.models import registry as linen
-from jaxstroke.runs import files
 from jaxstroke.runs import folder as runs
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing can be exported to it (extra: torch)")
 
-from jaxstroke.torch_twin import arrays, reading, specimen, weights  # noqa: E402
-from jaxstroke.torch_twin.exports import check, folder, scripts, torch_program  # noqa: E402
-from jaxstroke.torch_twin.exports.trained import Trained, read_run  # noqa: E402
+from jaxstroke.comparison import specimen  # noqa: E402
+from jaxstroke.exports import check, folder, scripts, torch_program  # noqa: E402
+from jaxstroke.exports.trained import Trained, read_run  # noqa: E402
+from jaxstroke.torch_twin import arrays, reading, weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
 ONE_SIZE = ("mda_net", "swin_unet", "trans_unet")  # networks that are built for one height and width
@@ -44,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs that were never trained, but hold drawn weights as a checkpoint would."""
     found = {}
     for name, (word, changes) in RUNS.items():
-        wanted = experiment.override(experiment.load(word, scale="small"), changes)
+        wanted = overrides.override(catalogue.load(word, scale="small"), changes)
         path = tmp_path_factory.mktemp(name) / "run"
         run = runs.RunFolder(path)
         run.start(wanted, runs.describe(device={}, seed=0, data={"phantom": True, "data_fingerprint": "x"}))
@@ -91,7 +92,7 @@ def test_a_torch_program_stands_alone(made: dict[str, Path], tmp_path: Path) -> 
     twin = torch_program.twin_of(trained)
     back = weights.to_flax(read, twin, trained.variables, source="test")
     assert jax.tree.all(jax.tree.map(np.array_equal, back, trained.variables))
-    assert experiment.from_json((out / "experiment.json").read_text()) == trained.experiment
+    assert as_json.from_json((out / "experiment.json").read_text()) == trained.experiment
 
     images = np.random.default_rng(0).normal(size=(1, 48, 32, 4)).astype(np.float32)  # no square, not the run's size
     answer = _run_script(out, arrays.to_torch(images, "slice").numpy())

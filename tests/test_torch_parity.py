@@ -16,7 +16,8 @@ from jaxstroke.models import registry as linen
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the twins cannot be compared (extra: torch)")
 
 from jaxstroke import parity, schedules  # noqa: E402
-from jaxstroke.torch_twin import arrays, comparison, optimisers, registry, sides, specimen, weights  # noqa: E402
+from jaxstroke.comparison import differences, sides, specimen  # noqa: E402
+from jaxstroke.torch_twin import arrays, optimisers, registry, weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
 CPU = {"jax_device": jax.devices("cpu")[0], "torch_device": torch.device("cpu")}
@@ -71,13 +72,13 @@ def test_every_variant_answers_as_its_twin(name: str) -> None:
     pairs = [(ours.logits, theirs.logits), *zip(ours.side_logits, theirs.side_logits, strict=True)]
     pairs += [(ours.features[name], theirs.features[name]) for name in ours.features]
     for a, b in pairs:
-        assert comparison.relative_error(np.asarray(a), arrays.to_numpy(b, one.data.example)) < 2e-5
+        assert differences.relative_error(np.asarray(a), arrays.to_numpy(b, one.data.example)) < 2e-5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_agrees(name: str) -> None:
-    found = comparison.compare(specimen.specimen(name), seed=0, bfloat16=False, **CPU)
+    found = differences.compare(specimen.specimen(name), seed=0, bfloat16=False, **CPU)
     assert not found.missed(), found
     assert found.float32.loss < 1e-5 and found.float64.loss < 1e-12
     assert found.null_entries < 0.05 * found.parameters
@@ -117,16 +118,16 @@ def test_a_wrong_twin_is_found(
         monkeypatch.setattr(weights, "_TRANSPOSED", unflipped)
     one = specimen.specimen(name)
     wrong = _Faulty(one.name, one.recipe, one.experiment, fault)
-    found = comparison.compare(wrong, seed=0, bfloat16=False, **CPU)
+    found = differences.compare(wrong, seed=0, bfloat16=False, **CPU)
     assert missed <= set(found.missed()), found
 
 
-FINE = comparison.Figures(0.0, 0.0, 0.0, None, 0.0, {})
+FINE = differences.Figures(0.0, 0.0, 0.0, None, 0.0, {})
 
 
 def _judged(rounded: dict[str, float], exact: dict[str, float]) -> list[str]:
     found = (dataclasses.replace(FINE, **changes) for changes in (rounded, exact))
-    return comparison.Comparison("x", "x", "cpu", 0, 1, 0, *found, None).missed()
+    return differences.Comparison("x", "x", "cpu", 0, 1, 0, *found, None).missed()
 
 
 def test_float64_is_the_judge_of_what_float32_misses() -> None:
@@ -218,7 +219,7 @@ def test_channels_last_changes_no_number(name: str) -> None:
     variables, batch = specimen.draw_weights(one.shapes(), 0), specimen.draw_batch(one.data, 0)
     plain, last = (sides.TorchSide(one, variables, CPU["torch_device"], channels_last=way) for way in (False, True))
     answers = (side.forward(batch)["logits"] for side in (last, plain))
-    assert comparison.relative_error(*answers) < 1e-5
+    assert differences.relative_error(*answers) < 1e-5
     last.step(batch)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from jaxstroke import experiment
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import catalogue, overrides
 from jaxstroke.models import apply
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: its weights cannot be read (extra: torch)")
@@ -21,11 +22,12 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: its weigh
 from safetensors.torch import save_file  # noqa: E402
 
 from jaxstroke import export, import_weights, train  # noqa: E402
+from jaxstroke.comparison import specimen  # noqa: E402
+from jaxstroke.exports.trained import read_run  # noqa: E402
 from jaxstroke.inference.predictor import Predictor  # noqa: E402
 from jaxstroke.runs.folder import RunFolder  # noqa: E402
 from jaxstroke.schedules import build_optimiser  # noqa: E402
-from jaxstroke.torch_twin import reading, registry, specimen, weights  # noqa: E402
-from jaxstroke.torch_twin.exports.trained import read_run  # noqa: E402
+from jaxstroke.torch_twin import reading, registry, weights  # noqa: E402
 from jaxstroke.training.state import TrainState  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -35,7 +37,7 @@ NAME = "conv_lstm_unet_isles18"
 
 @pytest.fixture(scope="module")
 def wanted() -> experiment.Experiment:
-    return experiment.override(experiment.load(NAME, scale="small"), {"model.width": 4, "data.size": 32})
+    return overrides.override(catalogue.load(NAME, scale="small"), {"model.width": 4, "data.size": 32})
 
 
 @pytest.fixture(scope="module")

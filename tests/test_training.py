@@ -15,19 +15,20 @@ import jax
 import numpy as np
 import pytest
 
-from jaxstroke import devices, experiment
-from jaxstroke.data.cache import Cache, build_cache
+from jaxstroke import experiment, sharding, user_cache
+from jaxstroke.data.cache.building import build_cache
+from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.source import open_source
 from jaxstroke.data.splits import Split
-from jaxstroke.experiment import Experiment
+from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.models import apply
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
 from jaxstroke.training import step as steps
+from jaxstroke.training.display import Report
 from jaxstroke.training.loop import NotFinite, Training
-from jaxstroke.training.report import Report
-from jaxstroke.training.signals import INTERRUPTED, REQUEUE
+from jaxstroke.training.stop_request import INTERRUPTED, REQUEUE
 
 pytestmark = pytest.mark.slow  # each test trains or uses a network
 
@@ -47,12 +48,12 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def tiny() -> Experiment:
-    return experiment.override(experiment.load("dme_isles18"), TINY)
+    return overrides.override(catalogue.load("dme_isles18"), TINY)
 
 
 @pytest.fixture(scope="module")
 def prepared(tiny: Experiment) -> tuple[Cache, Split]:
-    folder = devices.cache_folder()
+    folder = user_cache.folder()
     source = open_source(tiny.data, None, folder)
     cache = build_cache(source.cases, tiny.data, folder / "prepared")
     names = [study.study for study in cache.studies]
@@ -153,13 +154,13 @@ def test_a_finished_run_started_again_does_nothing(whole: Any, tiny: Experiment,
 def test_the_number_of_data_workers_changes_nothing(
     whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
 ) -> None:
-    _, run, _ = _train(experiment.override(tiny, {"data.workers": 1}), prepared, tmp_path)
+    _, run, _ = _train(overrides.override(tiny, {"data.workers": 1}), prepared, tmp_path)
     assert run.journal.rows() == whole[1].journal.rows()
 
 
 def test_patience_ends_a_run(tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path) -> None:
     """A learning rate of zero never lowers the loss after the first epoch."""
-    stuck = experiment.override(
+    stuck = overrides.override(
         tiny, {"optimiser.learning_rate": 0.0, "training.patience_epochs": 1, "training.epochs": 50}
     )
     ending, run, _ = _train(stuck, prepared, tmp_path)
@@ -172,7 +173,7 @@ def test_a_loss_that_is_not_finite_names_steps_and_studies_and_keeps_the_last_go
     whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
 ) -> None:
     cache, split = prepared
-    _train(experiment.override(tiny, {"training.epochs": 1}), prepared, tmp_path)
+    _train(overrides.override(tiny, {"training.epochs": 1}), prepared, tmp_path)
     poisoned = tmp_path / "cache"
     poisoned.mkdir()
     for path in cache.folder.iterdir():
@@ -200,14 +201,14 @@ def test_one_device_and_four_take_the_same_steps(tiny: Experiment, prepared: tup
     ends = []
     for count in (1, 4):
         over = jax.make_mesh(
-            (count,), (devices.DATA_AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count]
+            (count,), (sharding.DATA_AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count]
         )
         step, _ = steps.compile_steps(tiny, network, optimiser, over)
-        state = jax.device_put(states.create(network, optimiser, tiny.data, seed=0), devices.replicated(over))
+        state = jax.device_put(states.create(network, optimiser, tiny.data, seed=0), sharding.replicated(over))
         batches = stream.training_batches(cache, split.train, tiny.data, seed=0)
         losses = []
         for _ in range(5):
-            state, figures = step(state, devices.to_devices(next(batches), over))
+            state, figures = step(state, sharding.to_devices(next(batches), over))
             losses.append(float(figures["loss"]))
         # All weights as one vector: single biases that a normalisation cancels have no gradient but rounding.
         ends.append((losses, np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])))
@@ -219,7 +220,7 @@ def test_one_device_and_four_take_the_same_steps(tiny: Experiment, prepared: tup
 def test_a_batch_that_does_not_divide_by_the_devices_names_sizes_that_do(
     tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
 ) -> None:
-    wanted = experiment.override(tiny, {"data.batch": 6})
+    wanted = overrides.override(tiny, {"data.batch": 6})
     with pytest.raises(experiment.UserError, match="data.batch=6: .* 4 devices; 4 or 8 would"):
         _train(wanted, prepared, tmp_path)
 
@@ -239,7 +240,7 @@ def test_killed_outright_and_started_again_equals_never_killed(whole: Any, tmp_p
         optimiser = build_optimiser(wanted.optimiser, lambda step: 0.0)
         target = states.abstract(network, optimiser, wanted.data)
         restored = run.checkpoints().restore_last(
-            devices.placed(target.trees(), devices.replicated(devices.mesh()))
+            sharding.with_shardings(target.trees(), sharding.replicated(sharding.make_mesh()))
         )
         assert restored is not None and restored.step == 12
         return run.journal.rows(), [np.asarray(leaf) for leaf in jax.tree.leaves(restored.trees)]

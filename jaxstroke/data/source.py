@@ -12,9 +12,10 @@ from pathlib import Path
 
 from jaxstroke import console
 from jaxstroke.data.case import Case
-from jaxstroke.data.layouts import Layout, find_layout, phantom_facts
+from jaxstroke.data.layouts import Layout, find_layout
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
+from jaxstroke.phantoms.marker import phantom_facts
 
 ENVIRONMENT = "JAXSTROKE_DATA"
 
@@ -59,7 +60,7 @@ def open_source(data: Data, folder: Path | None, cache: Path) -> Source:
 
 
 def _check_phantom(folder: Path) -> None:
-    from jaxstroke.data.phantom import dataset
+    from jaxstroke.phantoms import dataset
 
     damaged = dataset.damaged(folder)
     if damaged:
@@ -68,8 +69,8 @@ def _check_phantom(folder: Path) -> None:
 
 def embedded_phantom(data: Data, cache: Path) -> Path:
     """Returns the folder of the phantom that the experiment asks for; makes it where it is not there yet."""
-    from jaxstroke.data import phantom
-    from jaxstroke.data.phantom import dataset
+    from jaxstroke import phantoms
+    from jaxstroke.phantoms import dataset
 
     with_ctp = "CTP" in data.channels
     name = f"phantom-{data.layout}-{data.phantom_seed}-{data.phantom_cases}{'-ctp' if with_ctp else ''}"
@@ -86,7 +87,7 @@ def embedded_phantom(data: Data, cache: Path) -> Path:
         shutil.rmtree(folder)
     if problem or not whole:
         with console.bar("making the phantom", data.phantom_cases, "studies") as advance:
-            phantom.generate(
+            phantoms.generate(
                 data.layout,
                 cases=data.phantom_cases,
                 seed=data.phantom_seed,

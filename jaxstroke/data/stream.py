@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxstroke.data.cache import Cache, CachedStudy
-from jaxstroke.data.orphans import end_with_parent
+from jaxstroke.data.cache.format import Cache, CachedStudy
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
+from jaxstroke.process.orphans import end_with_parent
 
 Batch = dict[str, np.ndarray]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from jaxstroke.data import nifti
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import Layout, find_layout
 from jaxstroke.errors import UserError
+from jaxstroke.files import nifti
 
 _AFFINE_TOLERANCE = 1e-3  # mm; between files of one study
 

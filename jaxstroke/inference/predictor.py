@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxstroke import devices
+from jaxstroke import sharding
 from jaxstroke.data.prepare import prepare, restore
 from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
@@ -66,7 +66,7 @@ class Predictor:
         network = apply.build(experiment)
         shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
         restored = run.checkpoints().restore_best(
-            {"weights": devices.placed({"batch_stats": {}, **shapes}, devices.here())},
+            {"weights": sharding.with_shardings({"batch_stats": {}, **shapes}, sharding.local_sharding())},
             choose_by=choose_by or experiment.evaluation.choose_by,
         )
         return cls(experiment, restored.trees["weights"], intermediates=intermediates)

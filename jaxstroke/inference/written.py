@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxstroke.data.layouts import Layout
-from jaxstroke.data.nifti import write_volume
 from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
+from jaxstroke.files.nifti import write_volume
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
 from jaxstroke.metrics import lesions, overlap

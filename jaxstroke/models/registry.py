@@ -22,8 +22,9 @@ from typing import Any, Literal
 import flax.linen as nn
 
 import jaxstroke.models
-from jaxstroke import experiment
-from jaxstroke.errors import UserError
+from jaxstroke.errors import UserError, nearest
+from jaxstroke.experiment import Model
+from jaxstroke.experiment.values import convert
 
 # Options that a network need not have a field for: `apply` sees to them where it has none.
 _OF_EVERY_NETWORK = {"remat": bool}
@@ -111,11 +112,11 @@ def rules() -> dict[str, Rule]:
 
 def find(name: str) -> Network:
     if name not in networks():
-        raise UserError(f"model.name={name}: there is no such network.{experiment.nearest(name, networks())}")
+        raise UserError(f"model.name={name}: there is no such network.{nearest(name, networks())}")
     return networks()[name]
 
 
-def build(model: experiment.Model, *, groups: tuple[int, ...], heads: int, size: int, **fields: Any) -> nn.Module:
+def build(model: Model, *, groups: tuple[int, ...], heads: int, size: int, **fields: Any) -> nn.Module:
     """Builds the Linen module; an unknown or ill-typed option names the nearest ones.
 
     `fields` are further module fields (such as `axis_name`), set where the module has them.
@@ -132,12 +133,12 @@ def build(model: experiment.Model, *, groups: tuple[int, ...], heads: int, size:
     values: dict[str, Any] = {}
     for name, value in model.options.items():
         if name in _OF_EVERY_NETWORK and name not in options:
-            experiment.convert(value, _OF_EVERY_NETWORK[name], f"model.{name}")
+            convert(value, _OF_EVERY_NETWORK[name], f"model.{name}")
             continue
         if name not in options:
-            raise UserError(f"model.{name}: {network.name} has no such option.{experiment.nearest(name, options)}")
+            raise UserError(f"model.{name}: {network.name} has no such option.{nearest(name, options)}")
         hint = options[name]
-        values[name] = value if hint is Any else experiment.convert(value, hint, f"model.{name}")
+        values[name] = value if hint is Any else convert(value, hint, f"model.{name}")
     given = {"groups": groups, "heads": heads, "size": size, **fields}
     values.update({name: value for name, value in given.items() if name in hints})
     return network.module(**values)

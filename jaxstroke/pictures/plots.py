@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxstroke import files
 from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.study import Study
-from jaxstroke.runs import files
 
 
 def curves(rows: Sequence[dict[str, Any]], path: Path, *, phantom: bool) -> None:

@@ -28,10 +28,10 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxstroke import console, processes
-from jaxstroke.data.sealed import sealed, unsealed
+from jaxstroke import console, files
 from jaxstroke.errors import UserError
-from jaxstroke.runs import files
+from jaxstroke.files.sealed import sealed, unsealed
+from jaxstroke.process import job
 
 _NAME = re.compile(r"step-(\d{8})")
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
@@ -76,22 +76,22 @@ class Checkpoints:
     def save(self, step: int, trees: Trees, progress: dict[str, Any]) -> None:
         """Starts to write a checkpoint, sealed in the background; a failure comes out of `check` or `settle`."""
         self.settle()
-        if processes.first():
+        if job.first():
             self.clear_unfinished()
         # The same arrays; what is known of them may be new.
-        if processes.said_by_first(step == self._at and step in self.steps()):
-            if processes.first():
+        if job.said_by_first(step == self._at and step in self.steps()):
+            if job.first():
                 self._seal(step, self._manifest(step)["files"], progress)
                 self._prune(progress["best_steps"].values())
             return
         folder = self._path(step)
         try:
-            if processes.first():
+            if job.first():
                 for passed_over in (other for other in self.steps() if other >= step):
                     self._remove(passed_over)
                 folder.mkdir(parents=True)
                 self._check_space(folder, trees)
-            processes.wait_for_all()
+            job.wait_for_all()
             _mute_closed_loops()
             self._writer = self._writer or ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             parts = {word: ocp.args.StandardSave(tree) for word, tree in trees.items()}
@@ -139,7 +139,7 @@ class Checkpoints:
         try:
             assert self._writer is not None
             self._writer.wait_until_finished()
-            if not processes.first():
+            if not job.first():
                 return
             self._seal(step, _checksums(self._path(step)), progress)
         except (OSError, ValueError, RuntimeError, UserError) as error:
@@ -186,7 +186,7 @@ class Checkpoints:
 
         `targets` are the trees that are wanted, as shapes and types and where each array is to lie.
         """
-        step = processes.said_by_first(self._last_whole() if processes.first() else None)
+        step = job.said_by_first(self._last_whole() if job.first() else None)
         if step is None:
             return None
         self._at = step

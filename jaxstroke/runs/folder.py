@@ -21,11 +21,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jaxstroke import __version__, experiment
-from jaxstroke.data.atomic import sweep
+from jaxstroke import __version__, files
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment
-from jaxstroke.runs import files
+from jaxstroke.experiment import Experiment, as_json
+from jaxstroke.files.atomic import sweep
 from jaxstroke.runs.checkpoint import Checkpoints
 from jaxstroke.runs.journal import Journal
 
@@ -56,7 +55,7 @@ class RunFolder:
     def experiment(self) -> Experiment:
         if not self.exists():
             raise UserError(f"{self.path}: this is no run folder (it holds no experiment.json); train one first")
-        return experiment.from_json((self.path / "experiment.json").read_text(encoding="utf-8"))
+        return as_json.from_json((self.path / "experiment.json").read_text(encoding="utf-8"))
 
     def about(self) -> dict[str, Any]:
         return files.read_json(self.path / "about.json")
@@ -81,13 +80,13 @@ class RunFolder:
                 )
         else:
             files.write_json(self.path / "about.json", about)
-        files.write_text(self.path / "experiment.json", experiment.to_json(wanted) + "\n")
+        files.write_text(self.path / "experiment.json", as_json.to_json(wanted) + "\n")
 
     def check_same(self, wanted: Experiment) -> None:
         fixed = ("training.epochs",) if wanted.schedule.name == "warmup_cosine" else ()
         changed = {
             name: values
-            for name, values in experiment.differences(self.experiment(), wanted).items()
+            for name, values in as_json.differences(self.experiment(), wanted).items()
             if name not in _MAY_DIFFER or name in fixed
         }
         if changed:

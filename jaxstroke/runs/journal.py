@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxstroke import files
 from jaxstroke.errors import UserError
-from jaxstroke.runs import files
 
 
 class Journal:

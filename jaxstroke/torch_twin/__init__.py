@@ -1,1 +1,1 @@
-"""The same networks in PyTorch, weight transfer in both directions, and export; the only room that imports torch."""
+"""The same networks in PyTorch and weight transfer in both directions; one of the rooms that import torch."""

@@ -7,11 +7,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxstroke import devices
+from jaxstroke import files, sharding
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
 from jaxstroke.models import apply
-from jaxstroke.runs import files
 from jaxstroke.runs import folder as runs
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.torch_twin import reading, registry, weights
@@ -26,7 +25,7 @@ def import_weights(source: Path, wanted: Experiment, out: Path) -> int:
         raise UserError(f"{out}: something is there already; choose another -o")
     state = _state(source, wanted)
     about = runs.describe(
-        device=devices.describe(),
+        device=sharding.describe(),
         seed=wanted.training.seed,
         data={
             "imported": {"weights": str(source.absolute()), "sha256": files.sha256(source)},

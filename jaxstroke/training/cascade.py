@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxstroke import console
-from jaxstroke.data.cache import Cache, derive_cache
+from jaxstroke.data.cache.building import derive_cache
+from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.splits import Split, deal
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference.cascade import SYNTHETIC, mean_map, stage1_folders

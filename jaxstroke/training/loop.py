@@ -15,20 +15,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxstroke import devices, processes
+from jaxstroke import sharding
 from jaxstroke.data import stream
-from jaxstroke.data.cache import Cache
+from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.splits import Split
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
 from jaxstroke.models import apply
+from jaxstroke.process import job
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
 from jaxstroke.training import step as steps
-from jaxstroke.training.report import Report
-from jaxstroke.training.signals import StopRequest
+from jaxstroke.training.display import Report
 from jaxstroke.training.state import TrainState
+from jaxstroke.training.stop_request import StopRequest
 from jaxstroke.training.validation import CHOICES, Validation
 
 # Losses are fetched from the device this often; between, the device runs ahead of the host.
@@ -88,9 +89,9 @@ class Training:
         self._run = run
         self._report = report
         data = experiment.data
-        self._mesh = devices.mesh()
-        devices.check_batch(data.batch, self._mesh, experiment.parallel.accumulate)
-        self._rows = devices.own_rows(data.batch)
+        self._mesh = sharding.make_mesh()
+        sharding.check_batch(data.batch, self._mesh, experiment.parallel.accumulate)
+        self._rows = sharding.own_rows(data.batch)
         self.steps_per_epoch = experiment.training.steps_per_epoch or max(
             1, round(stream.examples_per_epoch(cache, split.train, data) / data.batch)
         )
@@ -117,7 +118,7 @@ class Training:
         settings = self._experiment
         target = states.abstract(self.network, self._optimiser, settings.data)
         places = states.shardings(target, self._mesh, shard_optimiser=settings.parallel.shard_optimiser)
-        restored = self._checkpoints.restore_last(devices.placed(target.trees(), places.trees()))
+        restored = self._checkpoints.restore_last(sharding.with_shardings(target.trees(), places.trees()))
         if restored is None:
             seed = settings.training.seed
             self._state = states.create(self.network, self._optimiser, settings.data, seed=seed, places=places)
@@ -131,7 +132,7 @@ class Training:
         return restored.step
 
     def _keep_journal_until(self, step: int) -> None:
-        if processes.first():
+        if job.first():
             self._run.journal.keep_until(step)
 
     def run(self, first_step: int) -> Ending:
@@ -161,9 +162,9 @@ class Training:
             batch = next(batches)
             self._checkpoints.check()
             rows = {**batch, **stop.rows(len(self._rows))}
-            self._state, figures = self._train_step(self._state, devices.to_devices(rows, self._mesh))
+            self._state, figures = self._train_step(self._state, sharding.to_devices(rows, self._mesh))
             pending.append(figures["loss"])
-            seen += int(batch["valid"].sum()) * processes.count()
+            seen += int(batch["valid"].sum()) * job.count()
             done = step + 1
             epoch_ends = done % self.steps_per_epoch == 0
             asked_to_stop = stop.after(figures)  # read once: what is saved below must have been fetched before
@@ -245,7 +246,7 @@ class Training:
         self._report.note("validating")
         self._save(done)  # so that a validation, and the compilation of the first, may be cut off anywhere
         self._checkpoints.settle()
-        processes.wait_for_all()
+        job.wait_for_all()
         stop.all_saved()
         figures = self._validation.run(self._state, lambda: stop.agreed() is not None)
         if figures is None:
@@ -257,7 +258,7 @@ class Training:
         if math.isfinite(loss) and (progress.lowest_loss is None or loss < progress.lowest_loss):
             progress.lowest_loss, progress.lowest_loss_epoch = loss, epoch
         row = {"step": done, "epoch": epoch, "loss": train_loss, "learning_rate": rate, **figures}
-        if processes.first():
+        if job.first():
             self._run.journal.append(row)
         self._report.validated(row, best=progress.best_steps.get(self._experiment.evaluation.choose_by) == done)
         self._save(done)

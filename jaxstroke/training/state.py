@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxstroke import devices
+from jaxstroke import sharding
 from jaxstroke.experiment import Data
 from jaxstroke.models import apply
 
@@ -53,11 +53,12 @@ def create(
 
 def shardings(state: TrainState, over: Mesh, *, shard_optimiser: bool) -> TrainState:
     """Where a state lies: whole on each device, or the optimiser's part of it cut into a share for each (ZeRO-1)."""
-    whole = devices.replicated(over)
+    whole = sharding.replicated(over)
     places = jax.tree.map(lambda _: whole, state)
     if not shard_optimiser:
         return places
-    return places.replace(opt_state=jax.tree.map(lambda leaf: devices.scattered(over, leaf.shape), state.opt_state))
+    shares = jax.tree.map(lambda leaf: sharding.shard_largest_axis(over, leaf.shape), state.opt_state)
+    return places.replace(opt_state=shares)
 
 
 def abstract(network: nn.Module, optimiser: optax.GradientTransformation, data: Data) -> TrainState:

@@ -17,15 +17,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxstroke import devices
+from jaxstroke import sharding
 from jaxstroke.augment import augment
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
 from jaxstroke.losses import total_loss
 from jaxstroke.models import apply
 from jaxstroke.training import state as states
-from jaxstroke.training.signals import STOP
 from jaxstroke.training.state import TrainState
+from jaxstroke.training.stop_request import STOP
 
 Batch = dict[str, jax.Array]
 Figures = dict[str, jax.Array]
@@ -129,10 +129,10 @@ def compile_steps(
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns the training step (its state is donated) and the validation step, compiled for the mesh.
 
-    Both take a state as `states.shardings` lays it and a batch as `devices.to_devices` lays it.
+    Both take a state as `states.shardings` lays it and a batch as `sharding.to_devices` lays it.
     """
     parallel = experiment.parallel
-    whole, cut = devices.replicated(over), devices.by_batch(over)
+    whole, cut = sharding.replicated(over), sharding.batch_sharding(over)
     abstract = states.abstract(network, optimiser, experiment.data)
     places = states.shardings(abstract, over, shard_optimiser=parallel.shard_optimiser)
     validate = jax.jit(validation_step(experiment, network), in_shardings=(places, cut), out_shardings=whole)
@@ -154,16 +154,16 @@ def _mapped(
     if experiment.parallel.shard_optimiser:
         raise UserError("parallel.shard_optimiser=true: it needs parallel.map=jit, as pmap keeps all on each device")
     if hasattr(network, "axis_name"):
-        network = network.clone(axis_name=devices.DATA_AXIS)
+        network = network.clone(axis_name=sharding.DATA_AXIS)
     mapped = jax.pmap(
-        train_step(experiment, network, optimiser, devices.DATA_AXIS),
-        axis_name=devices.DATA_AXIS,
+        train_step(experiment, network, optimiser, sharding.DATA_AXIS),
+        axis_name=sharding.DATA_AXIS,
         devices=list(over.devices.flat),
         in_axes=(None, 0),
         out_axes=None,
         donate_argnums=0,
     )
-    whole = devices.replicated(over)
+    whole = sharding.replicated(over)
 
     def everywhere(leaf: jax.Array) -> jax.Array:
         """What pmap returns lies on this process's devices; the same arrays, as part of what all processes have."""
@@ -171,7 +171,7 @@ def _mapped(
         return jax.make_array_from_single_device_arrays(leaf.shape, whole, own)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
-        new, figures = mapped(state, jax.tree.map(devices.by_device, batch))
+        new, figures = mapped(state, jax.tree.map(sharding.split_by_device, batch))
         return (jax.tree.map(everywhere, new) if jax.process_count() > 1 else new), figures
 
     return step

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxstroke import devices, processes
+from jaxstroke import sharding
 from jaxstroke.data import stream
-from jaxstroke.data.cache import Cache
+from jaxstroke.data.cache.format import Cache
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference.postprocess import largest_component
 from jaxstroke.inference.predictor import Predictor
 from jaxstroke.metrics import overlap, surface
+from jaxstroke.process import job
 from jaxstroke.training.state import TrainState
 
 # The scores by which a best checkpoint can be chosen (`Evaluation.choose_by`).
@@ -38,7 +39,7 @@ class Validation:
         self._studies = studies
         self._step = validation_step
         self._mesh = over
-        self._rows = devices.own_rows(experiment.data.batch)
+        self._rows = sharding.own_rows(experiment.data.batch)
         self._predictor: Predictor | None = None
 
     def run(
@@ -60,7 +61,7 @@ class Validation:
         total, count = 0.0, 0.0
         data = self._experiment.data
         for batch in stream.ordered_batches(self._cache, self._studies, data, rows=self._rows):
-            figures = self._step(state, devices.to_devices(batch, self._mesh))
+            figures = self._step(state, sharding.to_devices(batch, self._mesh))
             total += float(figures["loss"]) * float(figures["count"])
             count += float(figures["count"])
             if asked_to_stop():
@@ -69,18 +70,18 @@ class Validation:
 
     def _scores(self, state: TrainState, asked_to_stop: Callable[[], bool]) -> list[dict[str, list[float]]] | None:
         """Of each study by score: a value for each target, or for each slice."""
-        weights = devices.on_one(state.variables())
+        weights = sharding.on_local_device(state.variables())
         if self._predictor is None:
             self._predictor = Predictor(self._experiment, weights)
         self._predictor.replace_weights(weights)
-        others, own = processes.count(), {}
+        others, own = job.count(), {}
         for first in range(0, len(self._studies), others):
-            number = first + processes.index()
+            number = first + job.index()
             if number < len(self._studies):
                 own[number] = self._judge(self._predictor, self._studies[number])
             if asked_to_stop():
                 return None
-        judged = {int(number): found for part in processes.gather(own) for number, found in part.items()}
+        judged = {int(number): found for part in job.gather(own) for number, found in part.items()}
         return [judged[number] for number in range(len(self._studies))]
 
     def _judge(self, predictor: Predictor, study: str) -> dict[str, list[float]]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import isles2018, isles2022, two_reader
-from jaxstroke.data.layouts.layout import PHANTOM_FILE, Layout, phantom_facts
-from jaxstroke.errors import UserError
-from jaxstroke.experiment import nearest
+from jaxstroke.data.layouts.layout import Layout
+from jaxstroke.errors import UserError, nearest
+from jaxstroke.phantoms.marker import PHANTOM_FILE, phantom_facts
 
 __all__ = [
     "LAYOUTS",

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxstroke.data.case import Case
-from jaxstroke.data.layouts.layout import Layout, found, phantom_patients
+from jaxstroke.data.layouts.layout import Layout, found
 from jaxstroke.errors import UserError
+from jaxstroke.phantoms.marker import phantom_patients
 
 TITLE = "ISLES 2018"
 SOURCE = "https://www.smir.ch/ISLES/Start2018 or https://www.isles-challenge.org (free, after registration)"

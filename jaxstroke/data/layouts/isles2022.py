@@ -17,8 +17,9 @@ from pathlib import Path
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
-from jaxstroke.data.layouts.layout import Layout, found, phantom_patients
+from jaxstroke.data.layouts.layout import Layout, found
 from jaxstroke.errors import UserError
+from jaxstroke.phantoms.marker import phantom_patients
 
 TITLE = "ISLES 2022"
 SOURCE = "https://zenodo.org/records/7960856 (CC BY 4.0)"

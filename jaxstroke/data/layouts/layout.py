@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jaxstroke.data.case import Case
-from jaxstroke.data.sealed import unsealed
 from jaxstroke.errors import UserError
-
-PHANTOM_FILE = "phantom.json"
 
 Calibration = Callable[[np.ndarray], np.ndarray]
 
@@ -83,29 +77,3 @@ def found(cases: Iterable[Case | None], root: Path, *, title: str, expects: str,
     return studies
 
 
-def phantom_facts(root: Path) -> dict[str, Any] | None:
-    """Reads the `phantom.json` that marks studies as computed; None without one.
-
-    It lies in the data set's folder; `root` may also be that of a partition or of one study.
-    """
-    whole = Path(os.path.abspath(root))
-    for folder in (whole, *whole.parents[:2]):
-        path = folder / PHANTOM_FILE
-        if path.is_file():
-            try:
-                facts = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path}: it cannot be read ({error}); make the phantom anew") from None
-            sealed_once = isinstance(facts, dict) and facts.keys() & {"files", "sha256"}
-            if sealed_once and unsealed(facts) is None:
-                raise UserError(f"{path}: it is damaged; make the phantom anew")
-            if not isinstance(facts, dict) or not isinstance(facts.get("patients", {}), dict):
-                raise UserError(f"{path}: it is not the description of a phantom; make the phantom anew")
-            return facts
-    return None
-
-
-def phantom_patients(root: Path) -> dict[str, str]:
-    """Patient by study where the folder holds a phantom; empty for real data."""
-    patients = (phantom_facts(root) or {}).get("patients", {})
-    return {str(study): str(patient) for study, patient in patients.items()}

@@ -1,0 +1,148 @@
+"""What two implementations of a network are compared on: a recipe, drawn weights, drawn batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import numpy as np
+from scipy import ndimage
+
+from jaxstroke.errors import UserError, nearest
+from jaxstroke.experiment import Data, Experiment, Loss, Model, Optimiser, catalogue
+from jaxstroke.models import apply
+from jaxstroke.models import registry as linen
+from jaxstroke.torch_twin import registry, weights
+
+# Where no experiment trains a network: the recipe of MDANet's comparison, which most of them come from.
+_LOSS = Loss(terms={"soft_dice": 1.0, "cross_entropy": 1.0})
+_OPTIMISER = Optimiser("adam", learning_rate=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Specimen:
+    """A network at a size, with the loss, optimiser and schedule that it is trained with.
+
+    `recipe` names the experiment that these come from.  Augmentation is left out and dropout is 0 on both sides: random
+    numbers are not what is compared.
+    """
+
+    name: str
+    recipe: str
+    experiment: Experiment
+
+    @property
+    def data(self) -> Data:
+        return self.experiment.data
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        return (*(len(group) for group in self.data.groups), *(1 for _ in self.data.derived))
+
+    def network(self, **options: Any) -> nn.Module:
+        """The Linen network; `options` go on top of the experiment's."""
+        model = self.experiment.model
+        changed = dataclasses.replace(model, options={**model.options, **options})
+        return apply.build(dataclasses.replace(self.experiment, model=changed))
+
+    def twin(self) -> Any:
+        return registry.build(self.experiment.model.name, self.network(), self.groups)
+
+    def shapes(self) -> dict[str, Any]:
+        """The tree of the Linen variables, as shapes."""
+        return jax.eval_shape(lambda key: apply.initialise(self.network(), self.data, key), jax.random.key(0))
+
+
+def specimen(name: str, *, full: bool = False, own_batch: bool = False) -> Specimen:
+    """The specimen of a network, or of a line of the catalogue such as "mda_net/transformer".
+
+    `full` takes the experiment's size and width, `own_batch` its batch too: that in float64 needs tens of GiB.
+    """
+    entries = [entry for entry in linen.catalogue() if name in (entry.name, entry.network)]
+    if not entries:
+        known = [*linen.networks(), *(entry.name for entry in linen.catalogue())]
+        raise UserError(f"--network {name}: there is no such network.{nearest(name, known)}")
+    entry = next((one for one in entries if one.name == name), entries[0])
+    wanted, recipe = _recipe(entry)
+    small = registry.find(entry.network).small
+    options = {**wanted.model.options, **({} if full else small.options)}
+    if "dropout" in {field.name for field in dataclasses.fields(cast(type, linen.find(entry.network).module))}:
+        options["dropout"] = 0.0
+    data = wanted.data
+    if not full:
+        depth = 1 if data.example == "slice" else small.depth
+        data = dataclasses.replace(data, size=small.size, depth=depth)
+    if not own_batch:
+        data = dataclasses.replace(data, batch=4 if data.example == "slice" else 2)
+    model = dataclasses.replace(wanted.model, options=options)
+    return Specimen(name, recipe, dataclasses.replace(wanted, data=data, model=model))
+
+
+def _recipe(entry: linen.Entry) -> tuple[Experiment, str]:
+    """The first experiment that trains the line of the catalogue, or the network; else a default around the line."""
+    known = [one for one in map(catalogue.load, catalogue.names()) if one.model.name == entry.network]
+    exact = [one for one in known if dict(one.model.options) == dict(entry.options)]
+    if exact or (known and not entry.options):
+        one = (exact or known)[0]
+        return one, one.name
+    groups = tuple(tuple(f"group{g}_{c}" for c in range(count)) for g, count in enumerate(entry.groups, start=1))
+    data = Data(
+        layout="none",
+        groups=groups,
+        targets=tuple(f"target{head}" for head in range(1, entry.heads + 1)),
+        example=linen.find(entry.network).example,
+        size=entry.size,
+        depth=entry.depth,
+    )
+    base = known[0] if known else Experiment("default", "", "", data, Model(entry.network), _LOSS, _OPTIMISER)
+    loss = base.loss
+    sided = entry.options.get("refinement", True)  # without side logits their loss has nothing to act on
+    if "multilevel" in loss.terms and not sided:
+        loss = dataclasses.replace(loss, terms={"cross_entropy": 1.0}, level_weights=())
+    return (
+        dataclasses.replace(base, data=data, model=Model(entry.network, dict(entry.options)), loss=loss),
+        base.name,
+    )
+
+
+def draw_weights(shapes: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Weights and statistics in which no two arrays are alike, so that a swap of any two shows.
+
+    Kernels have variance 1 / fan in; biases and other tensors 0.1^2; scales and variances lie around 1.
+    """
+    random = np.random.default_rng(seed)
+    drawn = {}
+    for path, leaf in weights.flatten(shapes).items():
+        noise = random.normal(size=leaf.shape)
+        if path[-1] == "kernel":
+            noise *= np.prod(leaf.shape[:-1]) ** -0.5
+        elif path[-1] == "var":
+            noise = np.exp(0.2 * noise)
+        else:
+            noise = 0.1 * noise + (path[-1] == "scale")
+        drawn[path] = noise.astype(np.float32)
+    return weights.unflatten(drawn)
+
+
+def draw_batch(data: Data, seed: int) -> dict[str, np.ndarray]:
+    """A batch as the stream gives it: noise for images, discs for lesions; the last slice of the last clip is none."""
+    random = np.random.default_rng(seed)
+    images = random.normal(size=(data.batch, *apply.example_shape(data))).astype(np.float32)
+    lead = images.shape[:2] if data.example in ("clip", "volume") else images.shape[:1]
+    masks = np.zeros((*lead, data.size, data.size, len(data.targets)), np.float32)
+    distance = np.zeros_like(masks)
+    rows, columns = np.ogrid[: data.size, : data.size]
+    for where in np.ndindex(*lead, len(data.targets)):
+        row, column = random.uniform(0.3, 0.7, 2) * data.size
+        disc = (rows - row) ** 2 + (columns - column) ** 2 < (random.uniform(0.1, 0.25) * data.size) ** 2
+        place = (*where[:-1], slice(None), slice(None), where[-1])
+        masks[place] = disc
+        outside, inside = (np.asarray(ndimage.distance_transform_edt(part)) for part in (~disc, disc))
+        distance[place] = np.where(disc, 1 - inside, outside)
+    valid = np.ones((data.batch, *apply.valid_shape(data)), bool)
+    if data.example == "clip":
+        valid[-1, -1] = False
+    return {"images": images, "masks": masks, "distance": distance, "valid": valid}

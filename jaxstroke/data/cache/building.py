@@ -1,0 +1,138 @@
+"""Preparing studies into a cache, or taking the one that is there; an interrupted build goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstroke import console
+from jaxstroke.data.cache.fingerprint import FORMAT, fingerprint_of, recipe_of, source_files
+from jaxstroke.data.cache.format import (
+    ARRAYS,
+    INDEX,
+    Cache,
+    CachedStudy,
+    cache_from,
+    finish,
+    finished,
+    read_json,
+    write_arrays,
+    write_json,
+)
+from jaxstroke.data.case import Case
+from jaxstroke.data.prepare import Prepared, prepare
+from jaxstroke.data.study import read_study
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
+from jaxstroke.files.atomic import sweep
+
+Progress = Callable[..., None]
+
+
+def build_cache(cases: Sequence[Case], data: Data, folder: Path, progress: Progress | None = None) -> Cache:
+    """Prepares the studies into a cache below `folder`, or takes the one that is there.
+
+    Args:
+      cases: the studies; each must have every image and every target that `data` names.
+      data: what is prepared, and how.
+      folder: of all caches; this one lies in a folder that bears its fingerprint.
+      progress: called with (1, study) after each study.
+    """
+    if not cases:
+        raise UserError("there is no study to prepare")
+    advance = progress or (lambda steps, note: None)
+    recipe = recipe_of(data)
+    sources = {case.study: source_files(case, data) for case in cases}
+    fingerprint = fingerprint_of(recipe, cases, sources)
+    home = folder / fingerprint
+    sweep(home)
+    studies = []
+    for case in cases:
+        studies.append(finished(home, case.study, fingerprint) or _build_study(home, case, data, fingerprint))
+        advance(1, case.study)
+    return _indexed(home, fingerprint, recipe, sources, studies)
+
+
+def derive_cache(
+    cache: Cache,
+    folder: Path,
+    *,
+    name: str,
+    made_by: Sequence[str],
+    channel: Callable[[str, np.ndarray], np.ndarray],
+    progress: Progress | None = None,
+) -> Cache:
+    """Returns a cache of the same studies with one more image behind the others, or takes the one that is there.
+
+    Args:
+      cache: what it is made from.
+      folder: of all caches.
+      name: the word of the new image.
+      made_by: what else than the cache decides it, such as checksums of weights.
+      channel: (study, images (D, H, W, C)) -> the new image (D, H, W).
+      progress: called with (1, study) after each study.
+    """
+    advance = progress or (lambda steps, note: None)
+    text = json.dumps([FORMAT, cache.fingerprint, name, *made_by])
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    home = folder / fingerprint
+    sweep(home)
+    studies = []
+    for study in cache.studies:
+        done = finished(home, study.study, fingerprint)
+        studies.append(done or _derive_study(home, cache, study, channel, fingerprint))
+        advance(1, study.study)
+    recipe = {**cache.recipe, "derived": [*cache.recipe.get("derived", []), name]}
+    return _indexed(home, fingerprint, recipe, {"cache": cache.fingerprint, "made_by": list(made_by)}, studies)
+
+
+def _indexed(
+    home: Path, fingerprint: str, recipe: dict[str, Any], sources: dict[str, Any], studies: Sequence[CachedStudy]
+) -> Cache:
+    """Writes the index of finished studies, unless it is there already, and opens the cache."""
+    index = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "recipe": recipe,
+        "sources": sources,
+        "studies": [dataclasses.asdict(study) for study in studies],
+    }
+    if read_json(home / INDEX) != json.loads(json.dumps(index)):
+        if (home / INDEX).exists():
+            console.warn(f"{home / INDEX}: it is damaged; it is written again")
+        write_json(home / INDEX, index)
+    return cache_from(home, index)
+
+
+def _build_study(home: Path, case: Case, data: Data, fingerprint: str) -> CachedStudy:
+    prepared = prepare(read_study(case, data.channels, data.targets), data)
+    files = write_arrays(home, case.study, {kind: getattr(prepared, kind) for kind in ARRAYS})
+    return finish(home, _describe(case, prepared, files), fingerprint)
+
+
+def _derive_study(
+    home: Path,
+    cache: Cache,
+    study: CachedStudy,
+    channel: Callable[[str, np.ndarray], np.ndarray],
+    fingerprint: str,
+) -> CachedStudy:
+    arrays = {kind: np.asarray(cache.array(study.study, kind)) for kind in ARRAYS}
+    added = np.asarray(channel(study.study, arrays["images"]), np.float32)
+    arrays["images"] = np.concatenate([arrays["images"], added[..., None]], axis=-1)
+    files = write_arrays(home, study.study, arrays)
+    return finish(home, dataclasses.replace(study, files=files), fingerprint)
+
+
+def _describe(case: Case, prepared: Prepared, files: dict[str, str]) -> CachedStudy:
+    depth, height, width = prepared.masks.shape[:3]
+    lesion = tuple(int(count) for count in prepared.masks.sum(axis=(1, 2, 3), dtype=np.int64))
+    return CachedStudy(
+        case.study, case.patient, (depth, height, width), lesion, prepared.spacing_mm, prepared.inverse, files
+    )

@@ -1,0 +1,59 @@
+"""What a cache is made of: the recipe and the source files, and the fingerprint of both that its folder bears."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jaxstroke.data.case import Case
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
+
+# Changes whenever preparation or the form of the cache does, so that old caches are not mistaken for new ones.
+FORMAT = 2
+
+
+def identity(path: Path) -> tuple[int, str]:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return path.stat().st_size, digest
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read: {error.strerror or error}") from None
+
+
+def recipe_of(data: Data) -> dict[str, Any]:
+    """The fields of `Data` that change what preparation writes."""
+    return {
+        "layout": data.layout,
+        "channels": list(data.channels),
+        "targets": list(data.targets),
+        "size": data.size,
+        "spacing_mm": data.spacing_mm,
+        "normalise": data.normalise,
+        "time_points": data.depth if data.example == "series" else None,
+    }
+
+
+def source_files(case: Case, data: Data) -> dict[str, list[Any]]:
+    """Path (from the study's common folder), bytes and SHA-256 of each file that preparation reads."""
+    wanted = [(word, case.images.get(word), "image", case.images) for word in data.channels]
+    wanted += [(word, case.masks.get(word), "mask", case.masks) for word in data.targets]
+    paths = {}
+    for word, path, kind, files in wanted:
+        if path is None:
+            has = ", ".join(sorted(files)) or "none"
+            raise UserError(f"study {case.study}: it has no {kind} {word}; its {kind}s are: {has}")
+        paths[word] = path
+    common = os.path.commonpath([path.parent for path in paths.values()])
+    return {word: [os.path.relpath(path, common), *identity(path)] for word, path in paths.items()}
+
+
+def fingerprint_of(recipe: dict[str, Any], cases: Iterable[Case], sources: dict[str, Any]) -> str:
+    named = [[case.study, case.patient, sources[case.study]] for case in cases]
+    text = json.dumps([FORMAT, recipe, named], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

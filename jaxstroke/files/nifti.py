@@ -1,0 +1,259 @@
+"""NIfTI files: read with a guard, written atomically.
+
+A file is not trusted.  Its header is read first and bounds what is read after it; voxels are unpacked piece by
+piece straight into the float32 result, so neither a header that claims 2000^3 voxels nor a compressed file that
+unpacks to far more than it should takes memory before it is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import io
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+
+from jaxstroke.errors import UserError
+from jaxstroke.files.atomic import whole_file
+
+# Twice a perfusion series of 512 x 512 x 16 voxels and 64 time points: 2 GiB as float32.
+MAX_VOXELS = 2**29
+# Header extensions lie between the header and the voxels; real ones are some kilobytes.
+_MAX_HEADER_BYTES = 2**24
+# What may follow the voxels (padding of some writers) before a file counts as a different thing from its header.
+_MAX_TAIL_BYTES = 2**16
+_PIECE_VOXELS = 2**21
+
+_HEADERS = {348: Nifti1Header, 540: Nifti2Header}
+_MAGIC = {348: b"n+1\0", 540: b"n+2\0"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Header:
+    """What a file says of itself.
+
+    Attributes:
+      path: the file.
+      shape: (X, Y, Z) or (X, Y, Z, T), in the file's own order.
+      affine: (4, 4) voxel indices to mm: the sform where it has a code, else the qform, else the voxel sizes alone.
+      spacing_mm: pixdim of X, Y, Z, whatever the affine says.
+      scale: (scl_slope, scl_inter), None where the stored values are meant as they are.
+      offset: byte at which the voxels begin.
+      raw: nibabel's header, which is copied when a prediction is written like its input.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    scale: tuple[float | None, float | None]
+    offset: int
+    raw: Nifti1Header
+
+    def disagreement(self) -> str | None:
+        """Says how the header contradicts itself about where the voxels lie, or returns None.
+
+        The affine's column lengths must be pixdim within 1 %, and where sform and qform both have a code they must
+        put every corner of the volume in the same place within half a voxel.
+        """
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        if not np.allclose(lengths, self.spacing_mm, rtol=1e-2):
+            return f"its affine has voxels of {_mm(lengths)}, its pixdim of {_mm(self.spacing_mm)}"
+        if int(self.raw["qform_code"]) > 0 and int(self.raw["sform_code"]) > 0:
+            corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(self.shape[:3]) - 1)
+            try:
+                difference = cast(np.ndarray, self.raw.get_sform()) - cast(np.ndarray, self.raw.get_qform())
+            except (HeaderDataError, ValueError) as error:
+                return f"its qform is broken ({error})"
+            distance = np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max()
+            if distance > 0.5 * min(self.spacing_mm):
+                return f"its sform and qform put a corner of the volume {distance:.1f} mm apart"
+        return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels in the file's own order, float32, scaled as the header says; and the header."""
+
+    array: np.ndarray
+    header: Header
+
+    @property
+    def affine(self) -> np.ndarray:
+        return self.header.affine
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        return self.header.spacing_mm
+
+
+def _mm(lengths: object) -> str:
+    return " x ".join(f"{length:.3g}" for length in np.asarray(lengths)) + " mm"
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_header(path: Path, *, max_voxels: int = MAX_VOXELS) -> Header:
+    """Reads and checks the header alone; anything wrong with it is a `UserError` that names the file."""
+    with _opened(path) as stream:
+        return _header(path, stream, max_voxels)
+
+
+def read_volume(path: Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Reads a whole file as float32; a broken, oversized or non-finite one is a `UserError` that names it."""
+    with _opened(path) as stream:
+        header = _header(path, stream, max_voxels)
+        array = _voxels(header, stream)
+    return Volume(array, header)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file, unpacking it where its content is gzip, and turns what can go wrong into one plain line."""
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if packed else contextlib.nullcontext(file) as stream:
+                yield cast(BinaryIO, stream)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: it is damaged or cut short ({error}); get the file anew") from None
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read: {error.strerror or error}") from None
+
+
+def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
+    start = stream.read(4)
+    size = next((size for size in _HEADERS for order in ("little", "big") if int.from_bytes(start, order) == size), 0)  # type: ignore[arg-type]
+    block = start + stream.read(size - 4) if size else b""
+    if not size or len(block) < size:
+        raise UserError(f"{path}: this is not a NIfTI file")
+    try:
+        with np.errstate(all="ignore"):
+            raw = _HEADERS[size].from_fileobj(io.BytesIO(block + bytes(4)), check=False)
+            raw_shape = tuple(int(n) for n in raw.get_data_shape())
+            kind = raw.get_data_dtype()
+            affine = np.asarray(raw.get_best_affine(), np.float64)
+            spacing = tuple(float(step) for step in raw.get_zooms()[:3])
+            scale, offset = raw.get_slope_inter(), int(raw["vox_offset"])
+    except (HeaderDataError, ValueError, KeyError, ArithmeticError) as error:
+        raise UserError(f"{path}: its NIfTI header is broken ({error})") from None
+    if bytes(raw["magic"].item())[:3] != _MAGIC[size][:3]:
+        raise UserError(f"{path}: this is not a single-file NIfTI (.nii or .nii.gz)")
+    shape = raw_shape[:3] + tuple(n for n in raw_shape[3:] if n != 1)
+    if len(raw_shape) < 3 or len(shape) > 4 or min(raw_shape) < 1:
+        raise UserError(f"{path}: its shape is {raw_shape}; a volume (X, Y, Z) or a series (X, Y, Z, T) is needed")
+    if math.prod(shape) > max_voxels:
+        raise UserError(f"{path}: its header claims {shape} voxels, more than the {max_voxels:,} that are read")
+    if kind.kind not in "iuf" or kind.itemsize > 8:
+        raise UserError(f"{path}: its voxels are of type {kind}; real numbers of at most 64 bits are needed")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise UserError(f"{path}: its affine is not invertible")
+    if len(spacing) != 3 or not all(math.isfinite(step) and step > 0 for step in spacing):
+        raise UserError(f"{path}: its voxel size is {spacing}; positive numbers of mm are needed")
+    if not size <= offset <= _MAX_HEADER_BYTES:
+        raise UserError(f"{path}: its header puts the voxels at byte {offset}")
+    return Header(path, shape, affine, (spacing[0], spacing[1], spacing[2]), scale, offset, raw)
+
+
+def _voxels(header: Header, stream: BinaryIO) -> np.ndarray:
+    """Reads voxels piece by piece into float32: scl_slope * stored + scl_inter, all of them finite."""
+    path, kind = header.path, header.raw.get_data_dtype()
+    count = math.prod(header.shape)
+    stream.seek(header.offset)
+    slope, intercept = header.scale
+    array = np.empty(count, np.float32)  # taken from the system page by page as it is filled, not at once
+    bad = 0
+    for first in range(0, count, _PIECE_VOXELS):
+        voxels = min(_PIECE_VOXELS, count - first)
+        piece = stream.read(voxels * kind.itemsize)
+        if len(piece) < voxels * kind.itemsize:
+            there = first + len(piece) // kind.itemsize
+            raise UserError(f"{path}: it is cut short after {there:,} of {count:,} voxels; get the file anew")
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.frombuffer(piece, kind).astype(np.float64)
+            values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
+            array[first : first + voxels] = values
+        bad += voxels - int(np.isfinite(array[first : first + voxels]).sum())
+    # Reading on to the end also has the checksum of a compressed file verified.
+    if len(stream.read(_MAX_TAIL_BYTES + 1)) > _MAX_TAIL_BYTES:
+        raise UserError(f"{path}: it holds more than the {count:,} voxels of its header")
+    if bad:
+        raise UserError(f"{path}: {bad:,} of its {count:,} voxels are not finite numbers; repair or leave out the file")
+    return array.reshape(header.shape, order="F")
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_volume(
+    path: Path,
+    array: np.ndarray,
+    *,
+    affine: np.ndarray | None = None,
+    like: Header | None = None,
+    spacing_mm: tuple[float, ...] | None = None,
+) -> None:
+    """Writes `.nii` or `.nii.gz` atomically; the same voxels always give the same bytes.
+
+    Args:
+      path: where to; `.gz` packs it.
+      array: (X, Y, Z) or (X, Y, Z, T) in the file's own order; bool is stored as uint8, other types as they are.
+      affine: voxel indices to mm, stored as sform and as qform (code 1, scanner).  Not needed with `like`.
+      like: a header whose sform, qform, their codes, voxel sizes and units are kept exactly as they were, so that
+        the result lies over that file in any viewer.
+      spacing_mm: voxel sizes (and seconds between time points) where the affine does not tell them.
+    """
+    if affine is None and like is None:
+        raise ValueError("write_volume needs an affine, or a header to be like")
+    array = array.astype(np.uint8) if array.dtype == bool else array
+    image = nib.Nifti1Image(array, None if like is not None else affine, dtype=array.dtype.type)  # type: ignore[call-arg]
+    header = image.header
+    if like is not None:
+        for field in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
+                      "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units"):  # fmt: skip
+            header[field] = like.raw[field]
+        header["pixdim"][:4] = like.raw["pixdim"][:4]
+    else:
+        header.set_sform(affine, code=1)
+        header.set_qform(affine, code=1)
+        header.set_xyzt_units("mm", "sec")
+    if spacing_mm is not None:
+        header["pixdim"][1 : 1 + len(spacing_mm)] = spacing_mm
+    header.set_slope_inter(1.0, 0.0)
+    header["vox_offset"] = header.single_vox_offset
+    with whole_file(path) as file:
+        if path.name.endswith(".gz"):
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as packed:
+                _write(cast(BinaryIO, packed), header, array)
+        else:
+            _write(file, header, array)
+
+
+def _write(stream: BinaryIO, header: Nifti1Header, array: np.ndarray) -> None:
+    block = header.binaryblock
+    stream.write(block + bytes(header.single_vox_offset - len(block)))
+    stored = array.astype(header.get_data_dtype(), copy=False)
+    stream.write(np.asfortranarray(stored).tobytes(order="F"))
+
+
+def file_size(path: Path) -> int:
+    """Bytes on disk; a file that cannot be looked at is a `UserError`."""
+    try:
+        return os.path.getsize(path)
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read: {error.strerror or error}") from None

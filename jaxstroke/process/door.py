@@ -1,0 +1,40 @@
+"""How a door runs and ends: a mistake is one plain line, and what asked the process to stop is told by its code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from jaxstroke.errors import UserError
+from jaxstroke.process import signals
+
+
+def run(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None) -> None:
+    """Runs a door and ends the process: 0 done, 2 a mistake that the text explains, 130 or 75 asked to stop."""
+    try:
+        with signals.watched():
+            code = main(list(sys.argv[1:] if arguments is None else arguments)) or 0
+            sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        _leave("interrupted", signals.INTERRUPTED)
+    except signals.Stopped:
+        _leave("asked to stop: nothing is half-written; give the same command again", signals.REQUEUE)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    """Ends without taking the interpreter down, at which libraries stopped in the middle of an import crash."""
+    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
