@@ -285,7 +285,7 @@ def test_the_bytes_of_a_known_sum_over_eight_devices() -> None:
     program = """
 import json, jax, jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxstroke.scaling import collectives, hlo, targets
+from jaxstroke.compilation import collectives, hlo, targets
 target = targets.parse("cpu:8")
 targets.prepare(target)
 over = targets.mesh(target)

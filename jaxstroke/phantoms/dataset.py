@@ -52,7 +52,7 @@ def generate(
             for _ in _each_study(layout, unfinished, seed, cases, with_ctp, workers):
                 if progress is not None:
                     progress(1)
-            importlib.import_module(f"jaxstroke.data.phantom.{layout}").finish(unfinished, seed, cases)
+            importlib.import_module(f"jaxstroke.phantoms.{layout}").finish(unfinished, seed, cases)
             text = json.dumps(sealed({**marker, "files": _checksums(unfinished)}), indent=2)
             (unfinished / MARKER).write_text(text + "\n", encoding="utf-8")
     except UserError:
@@ -70,7 +70,7 @@ def describe(layout: str, *, cases: int, seed: int, with_ctp: bool) -> dict[str,
         raise UserError(f"--seed {seed}: it must be 0 or more")
     if with_ctp and layout != "isles2018":
         raise UserError(f"--with-ctp: {layout} has no CT perfusion series; only isles2018 has")
-    identity = importlib.import_module(f"jaxstroke.data.phantom.{layout}").identity
+    identity = importlib.import_module(f"jaxstroke.phantoms.{layout}").identity
     return {
         "notice": "Phantom: computed, no real patient was used.",
         "version": VERSION,
@@ -147,5 +147,5 @@ def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool
 
 def _write_study(task: tuple[str, Path, int, int, bool]) -> None:
     layout, folder, seed, index, with_ctp = task
-    module = importlib.import_module(f"jaxstroke.data.phantom.{layout}")
+    module = importlib.import_module(f"jaxstroke.phantoms.{layout}")
     module.write_study(folder, seed, index, with_ctp=with_ctp)
