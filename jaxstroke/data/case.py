@@ -17,6 +17,7 @@ class Case:
       images: file by modality word ("CT", "CBF", "Tmax", "CTP", "DWI", "ADC", "FLAIR", ...).
       masks: file by target word ("lesion", or "ADC/R1" for what reader R1 drew on ADC); empty where not annotated.
       layout: the word of the data set's layout, which knows how its files are to be read.
+      fault: why its folder could not be looked into, a plain line; whoever reads the study says it.
     """
 
     study: str
@@ -24,3 +25,4 @@ class Case:
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
     layout: str
+    fault: str = ""

@@ -8,18 +8,23 @@ are looked at.  `Grid.to_file` turns them back exactly.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from jaxstroke import console
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import Layout, find_layout
 from jaxstroke.errors import UserError
 from jaxstroke.files import nifti
 
-_AFFINE_TOLERANCE = 1e-3  # mm; between files of one study
+# Between files of one study.
+_TOLERANCE_MM = 1e-3
+_TOLERANCE_DEGREES = 0.1
+_LABEL_TOLERANCE = 1e-4
+_ABSURD = 1e9  # no scanner and no unit gives such values
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,15 +52,22 @@ class Grid:
             spacing[int(axis)] = size
         return spacing[0], spacing[1], spacing[2]
 
-    def from_file(self, array: np.ndarray) -> np.ndarray:
-        """(X, Y, Z[, T]) in the file's order to (D, H, W[, T])."""
-        return np.ascontiguousarray(nib.orientations.apply_orientation(array, self.orientation))
+    def shape(self, header: nifti.Header) -> tuple[int, int, int]:
+        """(D, H, W) of a file whose voxels are stored as this grid's are."""
+        shape = [0, 0, 0]
+        for size, (axis, _) in zip(header.shape[:3], self.orientation, strict=True):
+            shape[int(axis)] = size
+        return shape[0], shape[1], shape[2]
 
     def to_file(self, array: np.ndarray) -> np.ndarray:
-        """(D, H, W) to (X, Y, Z) in the file's order: the exact inverse of `from_file`."""
+        """(D, H, W) to (X, Y, Z) in the file's order."""
+        return np.ascontiguousarray(self.in_file_order(array))
+
+    def in_file_order(self, array: np.ndarray) -> np.ndarray:
+        """The same as a view: what is written to it comes to lie right in (D, H, W[, T])."""
         order = np.argsort(self.orientation[:, 0])
         back = np.stack([order, self.orientation[order, 1]], axis=1)
-        return np.ascontiguousarray(nib.orientations.apply_orientation(array, back))
+        return nib.orientations.apply_orientation(array, back)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,6 +78,7 @@ class Study:
     masks: by target, uint8 (D, H, W), 0 or 1.
     spacing_mm: voxel size along D, H, W.
     grid: the way back to the files.
+    warnings: what is odd about its values, a line each that names study and file.
     """
 
     case: Case
@@ -73,34 +86,58 @@ class Study:
     masks: Mapping[str, np.ndarray]
     spacing_mm: tuple[float, float, float]
     grid: Grid
+    warnings: tuple[str, ...] = ()
 
 
 def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = ()) -> Study:
-    """Reads the wanted images and masks of a study; what is missing or does not fit is a `UserError`."""
+    """Reads images and masks of a study; what is missing or does not fit is a `UserError`.
+
+    All headers are read and held against each other before any voxel is, and voxels go straight to their place.
+    """
     if not images:
         raise ValueError("read_study needs at least one image")
+    if case.fault:
+        raise UserError(case.fault)
     layout = find_layout(case.layout)
-    first, grid = "", None
-    arrays: dict[str, np.ndarray] = {}
-    for word in images:
-        volume = nifti.read_volume(_path(case, case.images, word, "image"))
-        if grid is None:
-            first, grid = word, _grid(volume.header, layout)
-        _check_same_grid(case, grid, volume.header, first, word, layout)
-        array = grid.from_file(volume.array)
-        array = np.ascontiguousarray(np.moveaxis(array, -1, 0)) if array.ndim == 4 else array
-        if (array.ndim == 4) != (word == "CTP"):
-            kind = "a series (X, Y, Z, T)" if word == "CTP" else "one volume (X, Y, Z)"
-            raise UserError(f"{volume.header.path}: its shape is {volume.header.shape}; {word} must be {kind}")
+    image_headers = {word: nifti.read_header(_path(case, case.images, word, "image")) for word in images}
+    mask_headers = {word: nifti.read_header(_path(case, case.masks, word, "mask")) for word in masks}
+    grid = grid_of(image_headers[images[0]], layout)
+    for word, header in (*image_headers.items(), *mask_headers.items()):
+        check_dimensions(header, word, is_mask=word in mask_headers)
+        _check_same_grid(case, grid, header, images[0], word, layout)
+    arrays, odd = {}, []
+    for word, header in image_headers.items():
+        array = read_turned(header, grid)
+        odd += [f"study {case.study}: {word} {what} ({header.path})" for what in oddities(array)]
         calibrate = layout.calibrate.get(word)
         arrays[word] = calibrate(array) if calibrate else array
-    assert grid is not None
-    drawn = {}
-    for word in masks:
-        volume = nifti.read_volume(_path(case, case.masks, word, "mask"))
-        _check_same_grid(case, grid, volume.header, first, word, layout)
-        drawn[word] = _binary(grid.from_file(volume.array), volume.header.path)
-    return Study(case, arrays, drawn, grid.spacing_mm, grid)
+    drawn = {word: binary(read_turned(header, grid), header.path) for word, header in mask_headers.items()}
+    for line in odd:
+        console.warn(line)
+    return Study(case, arrays, drawn, grid.spacing_mm, grid, tuple(odd))
+
+
+def read_turned(header: nifti.Header, grid: Grid) -> np.ndarray:
+    """The voxels of a file as (D, H, W), a series as (T, D, H, W); file values, as float32."""
+    array = np.empty((*header.shape[3:], *grid.shape(header)), np.float32)
+    nifti.fill(grid.in_file_order(np.moveaxis(array, 0, -1) if array.ndim == 4 else array), header)
+    return array
+
+
+def oddities(array: np.ndarray) -> Iterator[str]:
+    """What values can be read but can hardly be meant."""
+    low, high = float(array.min()), float(array.max())
+    if low == high == 0:
+        yield "is 0 everywhere"
+    if max(-low, high) > _ABSURD:
+        yield f"has values from {low:.3g} to {high:.3g}"
+
+
+def check_dimensions(header: nifti.Header, word: str, *, is_mask: bool) -> None:
+    series = word == "CTP" and not is_mask
+    if (len(header.shape) == 4) != series:
+        kind = "a series (X, Y, Z, T)" if series else "one volume (X, Y, Z)"
+        raise UserError(f"{header.path}: its shape is {header.shape}; {word} must be {kind}")
 
 
 def _path(case: Case, files: Mapping[str, Path], word: str, kind: str) -> Path:
@@ -110,34 +147,50 @@ def _path(case: Case, files: Mapping[str, Path], word: str, kind: str) -> Path:
     return files[word]
 
 
-def _grid(header: nifti.Header, layout: Layout) -> Grid:
+def grid_of(header: nifti.Header, layout: Layout) -> Grid:
     if layout.affine_from_zooms:
         return Grid(header, np.array([[2, 1], [1, 1], [0, 1]]))  # as stored: (X, Y, Z) to (Z, Y, X)
     problem = header.disagreement()
     if problem:
         raise UserError(f"{header.path}: {problem}; set the header right, since nobody can tell which is true")
     stored = nib.orientations.io_orientation(header.affine)
-    wanted = nib.orientations.axcodes2ornt(("S", "P", "L"))
-    return Grid(header, nib.orientations.ornt_transform(stored, wanted).astype(int))
+    axial = nib.orientations.axcodes2ornt(("S", "P", "L"))
+    return Grid(header, nib.orientations.ornt_transform(stored, axial).astype(int))
+
+
+def difference(one: nifti.Header, other: nifti.Header, layout: Layout) -> str | None:
+    """How the grids of two files differ, or None. Where affines mean nothing, by voxel sizes alone."""
+    if one.shape[:3] != other.shape[:3]:
+        return f"shapes {other.shape[:3]} and {one.shape[:3]}"
+    sizes = np.abs(np.subtract(one.spacing_mm, other.spacing_mm)).max()
+    if sizes > _TOLERANCE_MM:
+        return f"voxel sizes differ by {sizes:.3g} mm"
+    if layout.affine_from_zooms:
+        return None
+    apart = np.abs(one.affine[:3, 3] - other.affine[:3, 3]).max()
+    if apart > _TOLERANCE_MM:
+        return f"affines differ: first voxels lie {apart:.3g} mm apart"
+    axes = [header.affine[:3, :3] / np.linalg.norm(header.affine[:3, :3], axis=0) for header in (one, other)]
+    chords = np.linalg.norm(axes[0] - axes[1], axis=0)
+    degrees = float(np.degrees(2 * np.arcsin(np.clip(chords / 2, 0, 1))).max())
+    return f"affines differ: axes are turned by {degrees:.3g} degrees" if degrees > _TOLERANCE_DEGREES else None
 
 
 def _check_same_grid(case: Case, grid: Grid, header: nifti.Header, first: str, word: str, layout: Layout) -> None:
-    """Two files of a study must have one shape and one affine (only voxel sizes where affines mean nothing)."""
-    shape, other = grid.header.shape[:3], header.shape[:3]
-    if layout.affine_from_zooms:
-        same = np.allclose(grid.header.spacing_mm, header.spacing_mm, rtol=0, atol=_AFFINE_TOLERANCE)
-    else:
-        same = np.allclose(grid.affine, header.affine, rtol=0, atol=_AFFINE_TOLERANCE)
-    if shape != other or not same:
-        what = f"shapes {other} and {shape}" if shape != other else "affines differ"
+    what = difference(grid.header, header, layout)
+    if what:
         raise UserError(
             f"{header.path}: {word} of study {case.study} does not lie on the grid of {first} ({what}); "
             f"register it to {first} first, or leave {word} out"
         )
 
 
-def _binary(values: np.ndarray, path: Path) -> np.ndarray:
-    """Any positive label is lesion; a mask with fractions or negative values is not a mask."""
-    if values.min() < 0 or not np.array_equal(values, np.round(values)):
+def binary(values: np.ndarray, path: Path) -> np.ndarray:
+    """Any positive label is lesion; a mask with fractions or negative values is not a mask.
+
+    Label n stored with the slope 1 / n comes back as a little less or more than 1: what is near a whole number is it.
+    """
+    labels = np.rint(values)
+    if labels.min() < 0 or np.abs(values - labels).max() > _LABEL_TOLERANCE:
         raise UserError(f"{path}: it is not a mask of whole labels; threshold it first")
-    return (values > 0).astype(np.uint8)
+    return (labels > 0).astype(np.uint8)

@@ -7,13 +7,10 @@ unpacks to far more than it should takes memory before it is refused.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
 import io
 import math
-import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -25,6 +22,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from jaxstroke.errors import UserError
+from jaxstroke.files import opened
 from jaxstroke.files.atomic import whole_file
 
 # Twice a perfusion series of 512 x 512 x 16 voxels and 64 time points: 2 GiB as float32.
@@ -33,7 +31,10 @@ MAX_VOXELS = 2**29
 _MAX_HEADER_BYTES = 2**24
 # What may follow the voxels (padding of some writers) before a file counts as a different thing from its header.
 _MAX_TAIL_BYTES = 2**16
-_PIECE_VOXELS = 2**21
+_PIECE_VOXELS = 2**20
+# More voxels than this (384 MiB as float32) must not come from an archive that is packed tighter than any image can be.
+_LARGE = 96 * 2**20
+_HARDLY_ANYTHING = 200.0
 
 _HEADERS = {348: Nifti1Header, 540: Nifti2Header}
 _MAGIC = {348: b"n+1\0", 540: b"n+2\0"}
@@ -107,33 +108,37 @@ def _mm(lengths: object) -> str:
 
 def read_header(path: Path, *, max_voxels: int = MAX_VOXELS) -> Header:
     """Reads and checks the header alone; anything wrong with it is a `UserError` that names the file."""
-    with _opened(path) as stream:
+    with opened.unpacked(path) as (stream, _):
         return _header(path, stream, max_voxels)
 
 
 def read_volume(path: Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
     """Reads a whole file as float32; a broken, oversized or non-finite one is a `UserError` that names it."""
-    with _opened(path) as stream:
-        header = _header(path, stream, max_voxels)
-        array = _voxels(header, stream)
+    header = read_header(path, max_voxels=max_voxels)
+    array = np.empty(header.shape, np.float32, order="F")
+    fill(array, header)
     return Volume(array, header)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file, unpacking it where its content is gzip, and turns what can go wrong into one plain line."""
-    try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            with gzip.GzipFile(fileobj=file) if packed else contextlib.nullcontext(file) as stream:
-                yield cast(BinaryIO, stream)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: it is damaged or cut short ({error}); get the file anew") from None
-    except OSError as error:
-        raise UserError(f"{path}: it cannot be read: {error.strerror or error}") from None
+def fill(array: np.ndarray, header: Header) -> None:
+    """Reads a file's voxels into an array of its shape, which may be a turned view: there is never a second copy.
+
+    They are float32 and finite: scl_slope * stored + scl_inter.  What is wrong is a `UserError` that names the file.
+    """
+    path = header.path
+    with opened.unpacked(path) as (stream, packing):
+        if _header(path, stream, math.prod(header.shape)).shape != header.shape:
+            raise UserError(f"{path}: it was changed while it was read; try again")
+        _check_length(header, packing)
+        stream.seek(header.offset)
+        bad = _fill(array, header, stream)
+        # Reading on to the end also has the checksum of a compressed file verified.
+        if len(stream.read(_MAX_TAIL_BYTES + 1)) > _MAX_TAIL_BYTES:
+            raise UserError(f"{path}: it holds more than the {array.size:,} voxels of its header")
+    if bad:
+        raise UserError(
+            f"{path}: {bad:,} of its {array.size:,} voxels are not finite numbers; repair or leave out the file"
+        )
 
 
 def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
@@ -170,31 +175,58 @@ def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
     return Header(path, shape, affine, (spacing[0], spacing[1], spacing[2]), scale, offset, raw)
 
 
-def _voxels(header: Header, stream: BinaryIO) -> np.ndarray:
-    """Reads voxels piece by piece into float32: scl_slope * stored + scl_inter, all of them finite."""
-    path, kind = header.path, header.raw.get_data_dtype()
-    count = math.prod(header.shape)
-    stream.seek(header.offset)
+def _check_length(header: Header, packing: opened.Packing) -> None:
+    """What the length on disk, or the archive's own word on it, tells before memory is taken."""
+    count, width = math.prod(header.shape), header.raw.get_data_dtype().itemsize
+    needed = header.offset + count * width
+    if packing.too_short_for(needed):
+        if packing.packed:
+            raise UserError(
+                f"{header.path}: it is damaged or cut short: its archive holds less than the {needed:,} bytes "
+                f"of its {count:,} voxels; get the file anew"
+            )
+        there = max(0, packing.bytes_on_disk - header.offset) // width
+        raise UserError(f"{header.path}: it is cut short after {there:,} of {count:,} voxels; get the file anew")
+    if packing.packed and count > _LARGE and packing.ratio(needed) > _HARDLY_ANYTHING:
+        raise UserError(
+            f"{header.path}: {packing.bytes_on_disk:,} bytes unpack to {count:,} voxels, which no image does; "
+            "if it is meant, unpack it first (gunzip)"
+        )
+
+
+def _fill(array: np.ndarray, header: Header, stream: BinaryIO) -> int:
+    """Reads piece by piece, in the order of the file; returns how many values are not finite."""
+    kind = header.raw.get_data_dtype()
     slope, intercept = header.scale
-    array = np.empty(count, np.float32)  # taken from the system page by page as it is filled, not at once
-    bad = 0
-    for first in range(0, count, _PIECE_VOXELS):
-        voxels = min(_PIECE_VOXELS, count - first)
-        piece = stream.read(voxels * kind.itemsize)
-        if len(piece) < voxels * kind.itemsize:
-            there = first + len(piece) // kind.itemsize
-            raise UserError(f"{path}: it is cut short after {there:,} of {count:,} voxels; get the file anew")
+    bad = done = 0
+    for where in _pieces(header.shape):
+        part = array[where]
+        content = stream.read(part.size * kind.itemsize)
+        if len(content) < part.size * kind.itemsize:
+            there = done + len(content) // kind.itemsize
+            raise UserError(
+                f"{header.path}: it is cut short after {there:,} of {array.size:,} voxels; get the file anew"
+            )
         with np.errstate(over="ignore", invalid="ignore"):
-            values = np.frombuffer(piece, kind).astype(np.float64)
+            values = np.frombuffer(content, kind).astype(np.float64)
             values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
-            array[first : first + voxels] = values
-        bad += voxels - int(np.isfinite(array[first : first + voxels]).sum())
-    # Reading on to the end also has the checksum of a compressed file verified.
-    if len(stream.read(_MAX_TAIL_BYTES + 1)) > _MAX_TAIL_BYTES:
-        raise UserError(f"{path}: it holds more than the {count:,} voxels of its header")
-    if bad:
-        raise UserError(f"{path}: {bad:,} of its {count:,} voxels are not finite numbers; repair or leave out the file")
-    return array.reshape(header.shape, order="F")
+            part[...] = values.reshape(part.shape, order="F")
+        bad += part.size - int(np.isfinite(part).sum())
+        done += part.size
+    return bad
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Cuts an array into boxes of at most `_PIECE_VOXELS` that follow one another in the order of the file."""
+    inner = math.prod(shape[:-1])
+    if inner <= _PIECE_VOXELS:
+        step = _PIECE_VOXELS // inner
+        for first in range(0, shape[-1], step):
+            yield (*[slice(None)] * (len(shape) - 1), slice(first, first + step))
+        return
+    for last in range(shape[-1]):
+        for where in _pieces(shape[:-1]):
+            yield (*where, slice(last, last + 1))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -249,11 +281,3 @@ def _write(stream: BinaryIO, header: Nifti1Header, array: np.ndarray) -> None:
     stream.write(block + bytes(header.single_vox_offset - len(block)))
     stored = array.astype(header.get_data_dtype(), copy=False)
     stream.write(np.asfortranarray(stored).tobytes(order="F"))
-
-
-def file_size(path: Path) -> int:
-    """Bytes on disk; a file that cannot be looked at is a `UserError`."""
-    try:
-        return os.path.getsize(path)
-    except OSError as error:
-        raise UserError(f"{path}: it cannot be read: {error.strerror or error}") from None

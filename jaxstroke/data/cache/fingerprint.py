@@ -12,18 +12,16 @@ from typing import Any
 from jaxstroke.data.case import Case
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
+from jaxstroke.files.opened import regular
 
 # Changes whenever preparation or the form of the cache does, so that old caches are not mistaken for new ones.
 FORMAT = 2
 
 
 def identity(path: Path) -> tuple[int, str]:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return path.stat().st_size, digest
-    except OSError as error:
-        raise UserError(f"{path}: it cannot be read: {error.strerror or error}") from None
+    with regular(path) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return os.fstat(file.fileno()).st_size, digest
 
 
 def recipe_of(data: Data) -> dict[str, Any]:
@@ -41,6 +39,8 @@ def recipe_of(data: Data) -> dict[str, Any]:
 
 def source_files(case: Case, data: Data) -> dict[str, list[Any]]:
     """Path (from the study's common folder), bytes and SHA-256 of each file that preparation reads."""
+    if case.fault:
+        raise UserError(case.fault)
     wanted = [(word, case.images.get(word), "image", case.images) for word in data.channels]
     wanted += [(word, case.masks.get(word), "mask", case.masks) for word in data.targets]
     paths = {}

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxstroke.data.case import Case
-from jaxstroke.data.layouts.layout import Layout, found
+from jaxstroke.data.layouts.layout import Layout, fault_of, folders, found
 from jaxstroke.errors import UserError
 from jaxstroke.phantoms.marker import phantom_patients
 
@@ -62,20 +62,21 @@ def _partition(root: Path) -> Path:
 def find(root: Path) -> list[Case]:
     """Finds the training cases of the data set's folder, or the cases of the partition's folder that is named."""
     folder = _partition(root)
-    folders = sorted(folder.glob("case_*"), key=_number)
-    return found(_cases(folders), root, title=TITLE, expects=EXPECTS, source=SOURCE)
+    numbered = sorted(folders(folder, "case_*"), key=_number)
+    return found(_cases(numbered), root, title=TITLE, expects=EXPECTS, source=SOURCE)
 
 
 def study(folder: Path) -> Case | None:
-    return next(_cases([folder]), None)
+    return next((case for case in _cases([folder]) if case.images), None)
 
 
-def _cases(folders: list[Path]) -> Iterator[Case]:
-    for folder in folders:
+def _cases(studies: list[Path]) -> Iterator[Case]:
+    for folder in studies:
         files = _files(folder)
-        if files:
+        fault = "" if files else fault_of(folder)
+        if files or fault:
             masks = {"lesion": files.pop("lesion")} if "lesion" in files else {}
-            yield Case(folder.name, _patient(folder), files, masks, "isles2018")
+            yield Case(folder.name, _patient(folder), files, masks, "isles2018", fault)
 
 
 def _patient(folder: Path) -> str:
@@ -95,7 +96,7 @@ def _files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted([*folder.glob("SMIR.*/SMIR.*.nii*"), *folder.glob("SMIR.*.nii*")]):
         match = _FILE.fullmatch(path.name)
-        word = _WORD_BY_KIND.get(match["kind"]) if match and path.is_file() else None
+        word = _WORD_BY_KIND.get(match["kind"]) if match else None
         if word is None:
             continue
         if word in files:

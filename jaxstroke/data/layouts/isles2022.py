@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
-from jaxstroke.data.layouts.layout import Layout, found
+from jaxstroke.data.layouts.layout import Layout, fault_of, folders, found
 from jaxstroke.errors import UserError
 from jaxstroke.phantoms.marker import phantom_patients
 
@@ -31,8 +31,12 @@ _WORD_BY_SUFFIX = {"dwi": "DWI", "adc": "ADC", "flair": "FLAIR"}
 def find(root: Path) -> list[Case]:
     """Finds every session of every subject; accepts the folder of the data set or its `rawdata`."""
     images = root / "rawdata" if (root / "rawdata").is_dir() else root
-    sessions = sorted(images.glob("sub-*/ses-*"))
-    return found(_cases(sessions), root, title=TITLE, expects=EXPECTS, source=SOURCE)
+    return found(_cases(_sessions(images)), root, title=TITLE, expects=EXPECTS, source=SOURCE)
+
+
+def _sessions(images: Path) -> list[Path]:
+    """Every session's folder; a subject's own where it has none or cannot be entered."""
+    return [one for subject in folders(images, "sub-*") for one in folders(subject, "ses-*") or [subject]]
 
 
 def study(folder: Path) -> Case | None:
@@ -40,19 +44,25 @@ def study(folder: Path) -> Case | None:
     sessions = [folder] if folder.name.startswith("ses-") else sorted(folder.glob("ses-*"))
     if len(sessions) > 1:
         raise UserError(f"{folder}: it has {len(sessions)} sessions; name one, such as {sessions[0]}")
-    return next(_cases(sessions), None)
+    return next((case for case in _cases(sessions) if case.images), None)
 
 
 def _cases(sessions: list[Path]) -> Iterator[Case]:
     subjects = [session.parent.name for session in sessions]
     for session in sessions:
+        if not session.name.startswith("ses-"):
+            fault = fault_of(session)
+            if fault:
+                yield Case(session.name, session.name, {}, {}, "isles2022", fault)
+            continue
         images = _images(session)
-        if not images:
+        fault = "" if images else fault_of(session)
+        if not images and not fault:
             continue
         subject, images_root = session.parent.name, session.parent.parent
         name = subject if subjects.count(subject) == 1 else f"{subject}_{session.name}"
         patient = phantom_patients(images_root).get(name, subject)
-        yield Case(name, patient, images, _masks(session, images_root), "isles2022")
+        yield Case(name, patient, images, _masks(session, images_root), "isles2022", fault)
 
 
 def _images(session: Path) -> dict[str, Path]:

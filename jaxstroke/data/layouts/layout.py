@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def found(cases: Iterable[Case | None], root: Path, *, title: str, expects: str,
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; {title} is looked for there. Get it from {source}")
     studies = [case for case in cases if case is not None]
-    if not studies:
+    if not any(case.images for case in studies):
         raise UserError(f"{root}: no study of {title} was found there; looked for {expects}. Get it from {source}")
     names = [case.study for case in studies]
     if len(set(names)) < len(names):
@@ -77,3 +78,17 @@ def found(cases: Iterable[Case | None], root: Path, *, title: str, expects: str,
     return studies
 
 
+def folders(root: Path, pattern: str) -> list[Path]:
+    """The folders that bear such a name, also those that cannot be entered: whoever asks for them must be told."""
+    return sorted(path for path in root.glob(pattern) if path.is_dir() or fault_of(path))
+
+
+def fault_of(folder: Path) -> str:
+    """Why a folder holds nothing that can be read: it cannot be listed, or there is nothing in it; else empty."""
+    try:
+        names = os.listdir(folder)
+    except NotADirectoryError:
+        return ""
+    except OSError as error:
+        return f"{folder}: it cannot be read: {error.strerror or error}"
+    return "" if names else f"{folder}: there is nothing in it; get the study anew or remove its folder"

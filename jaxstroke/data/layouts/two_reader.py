@@ -11,14 +11,17 @@ phantom does, and a private one can be laid out so.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
-from jaxstroke.data.layouts.layout import Layout, found
+from jaxstroke.data.layouts.layout import Layout, fault_of, folders, found
 from jaxstroke.errors import UserError
+from jaxstroke.files.opened import read_text
 
 TITLE = "the two-reader layout"
 SOURCE = "your own archive (see docs/data.md), or make it with python -m jaxstroke.phantom --layout two_reader"
@@ -29,17 +32,17 @@ _COLUMNS = {"study", "patient", "group", "split"}
 
 def find(root: Path) -> list[Case]:
     """Finds the studies; `studies.csv` must name every one of them with its patient."""
-    folders = sorted(root.glob("study_*"))
-    rows = _table(root) if any(folder.is_dir() for folder in folders) else {}
-    unnamed = [folder.name for folder in folders if folder.is_dir() and folder.name not in rows]
+    studies = folders(root, "study_*")
+    rows = _table(root) if studies else {}
+    unnamed = [folder.name for folder in studies if folder.name not in rows]
     if unnamed:
         raise UserError(f"{root / TABLE}: the study {unnamed[0]} is not in it; add its row, which names its patient")
-    return found(_cases(folders, rows), root, title=TITLE, expects=EXPECTS, source=SOURCE)
+    return found(_cases(studies, rows), root, title=TITLE, expects=EXPECTS, source=SOURCE)
 
 
 def study(folder: Path) -> Case | None:
     rows = _table(folder.parent) if (folder.parent / TABLE).is_file() else {}
-    return next(_cases([folder], rows), None)
+    return next((case for case in _cases([folder], rows) if case.images), None)
 
 
 def fixed_test(root: Path) -> frozenset[str]:
@@ -47,32 +50,32 @@ def fixed_test(root: Path) -> frozenset[str]:
     return frozenset(name for name, row in _table(root).items() if row["split"] == "test")
 
 
-def _cases(folders: list[Path], rows: dict[str, dict[str, str]]) -> Iterator[Case]:
-    for folder in folders:
+def _cases(studies: list[Path], rows: dict[str, dict[str, str]]) -> Iterator[Case]:
+    for folder in studies:
         images = {word: _file(folder, word.lower()) for word in ("ADC", "DWI")}
         masks = {
             f"{word}/{reader}": _file(folder, f"{word}_{reader}".lower())
             for word, reader in itertools.product(("ADC", "DWI"), ("R1", "R2"))
         }
         images = {word: path for word, path in images.items() if path}
-        if images:
+        fault = "" if images else fault_of(folder)
+        if images or fault:
             patient = rows.get(folder.name, {}).get("patient", folder.name)
             drawn = {word: path for word, path in masks.items() if path}
-            yield Case(folder.name, patient, images, drawn, "two_reader")
+            yield Case(folder.name, patient, images, drawn, "two_reader", fault)
 
 
 def _file(folder: Path, stem: str) -> Path | None:
-    return next((path for path in (folder / f"{stem}.nii.gz", folder / f"{stem}.nii") if path.is_file()), None)
+    return next((path for path in (folder / f"{stem}.nii.gz", folder / f"{stem}.nii") if os.path.lexists(path)), None)
 
 
 def _table(root: Path) -> dict[str, dict[str, str]]:
     path = root / TABLE
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: there is no such file; it must name each study's patient and split")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; it must name each study's patient and split") from None
-    except (OSError, ValueError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
         raise UserError(f"{path}: it cannot be read ({error})") from None
     if not rows or not _COLUMNS <= rows[0].keys():
         raise UserError(f"{path}: its columns must be {', '.join(sorted(_COLUMNS))}")
