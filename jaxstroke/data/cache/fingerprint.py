@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jaxstroke.data.case import Case
 from jaxstroke.errors import UserError
@@ -20,7 +21,7 @@ FORMAT = 2
 
 def identity(path: Path) -> tuple[int, str]:
     with regular(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
         return os.fstat(file.fileno()).st_size, digest
 
 
