@@ -162,8 +162,6 @@ def total_loss(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> tuple[j
     for name in spec.terms:
         if name not in TERMS:
             raise UserError(f"loss.terms: there is no loss named {name}.{nearest(name, TERMS)}")
-    if not spec.terms:
-        raise UserError(f"loss.terms is empty: name at least one of {', '.join(TERMS)}")
     values = {name: TERMS[name](outputs, batch, spec) for name in spec.terms}
     total = sum((weight * values[name] for name, weight in spec.terms.items()), start=jnp.float32(0.0))
     return total, values

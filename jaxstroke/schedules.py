@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import optax
 
 from jaxstroke import experiment
-from jaxstroke.errors import UserError, nearest
 from jaxstroke.models.nn.precision import at_least_float32
 
 BETA_1, BETA_2 = 0.9, 0.999
@@ -31,15 +30,7 @@ def learning_rate(
     if schedule.name == "constant":
         return optax.constant_schedule(eta)
     if schedule.name == "halving":
-        return _halving(eta, period=_at_least_one(schedule.half_every_epochs) * steps_per_epoch)
-    if schedule.name != "warmup_cosine":
-        known = ("constant", "halving", "warmup_cosine")
-        raise UserError(f"schedule.name={schedule.name}: no such schedule.{nearest(schedule.name, known)}")
-    if not 0 <= schedule.warmup_epochs < epochs:
-        raise UserError(
-            f"schedule.warmup_epochs={schedule.warmup_epochs}: training lasts {epochs} epochs; "
-            f"choose a warm-up of 0 to {epochs - 1}"
-        )
+        return _halving(eta, period=schedule.half_every_epochs * steps_per_epoch)
     if schedule.warmup_epochs == 0:
         return optax.cosine_decay_schedule(eta, decay_steps=epochs * steps_per_epoch)
     return optax.warmup_cosine_decay_schedule(
@@ -66,19 +57,12 @@ def build_optimiser(optimiser: experiment.Optimiser, schedule: optax.Schedule) -
         "adamw": (adam, optax.add_decayed_weights(decay), descend),
         "adamw_unscaled": (adam, descend, optax.add_decayed_weights(-decay)),
     }
-    if optimiser.name not in steps:
-        raise UserError(
-            f"optimiser.name={optimiser.name}: no such optimiser.{nearest(optimiser.name, steps)}"
-        )
     clip = [] if optimiser.clip_variable_norm is None else [clip_by_variable_norm(optimiser.clip_variable_norm)]
     return optax.chain(*clip, *steps[optimiser.name])
 
 
 def clip_by_variable_norm(norm: float) -> optax.GradientTransformation:
     """Scales the gradient of each variable on its own down to the norm, if it is longer (Keras's `clipnorm`)."""
-    if not norm > 0:
-        raise UserError(f"optimiser.clip_variable_norm={norm}: a number above 0 is expected, or none")
-
     def clip(gradient: jax.Array) -> jax.Array:
         length = jnp.sqrt(jnp.sum(jnp.square(at_least_float32(gradient))))
         return gradient * (norm / jnp.maximum(length, norm)).astype(gradient.dtype)
@@ -89,9 +73,3 @@ def clip_by_variable_norm(norm: float) -> optax.GradientTransformation:
 def _halving(eta: float, *, period: int) -> optax.Schedule:
     # In whole numbers, so that the step at a boundary never falls on the wrong side by rounding.
     return lambda step: jnp.ldexp(jnp.asarray(eta, float), -(jnp.asarray(step) // period))
-
-
-def _at_least_one(epochs: int) -> int:
-    if epochs < 1:
-        raise UserError(f"schedule.half_every_epochs={epochs}: a whole number of epochs, 1 or more, is expected")
-    return epochs

@@ -48,10 +48,8 @@ def shard_largest_axis(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
 
 def check_batch(batch: int, mesh: Mesh, parts: int = 1) -> None:
     """A batch goes through in `parts`, and each part is cut over all devices."""
-    if parts < 1:
-        raise UserError(f"parallel.accumulate={parts}: at least 1 is needed")
     count = mesh.size * parts
-    if batch < 1 or batch % count:
+    if batch % count:
         below = batch // count * count
         sizes = " or ".join(str(size) for size in (below, below + count) if size > 0)
         through = f" in {parts} parts" if parts > 1 else ""

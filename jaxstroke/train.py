@@ -62,18 +62,10 @@ def main(arguments: list[str]) -> int:
 
 def _experiment(words: argparse.Namespace) -> Experiment:
     wanted = catalogue.load(words.exp, scale=words.scale)
-    wanted = overrides.override(wanted, overrides.parse_assignments(words.set))
-    if words.fold is not None:
-        wanted = overrides.override(wanted, {"data.fold": words.fold})
-    if words.epochs is not None:
-        wanted = overrides.override(wanted, {"training.epochs": words.epochs})
-    if not 0 <= wanted.data.fold < wanted.data.folds:
-        raise UserError(f"--fold {wanted.data.fold}: folds are counted from 0 to {wanted.data.folds - 1}")
-    if wanted.training.epochs < 1:
-        raise UserError(f"--epochs {wanted.training.epochs}: at least one epoch is needed")
-    if wanted.data.batch < 1:
-        raise UserError(f"data.batch={wanted.data.batch}: at least 1 is needed")
-    return wanted
+    changed: dict[str, object] = {**overrides.parse_assignments(words.set)}
+    for path, value in (("data.fold", words.fold), ("training.epochs", words.epochs)):
+        changed |= {} if value is None else {path: value}
+    return overrides.override(wanted, changed)
 
 
 def _default_folder(wanted: Experiment) -> Path:

@@ -197,7 +197,7 @@ def test_the_cascade_runs_both_stages_resumes_in_either_and_writes_its_map(
         (["--exp", "dme_isles18", "--set", "data.batch=four"], "data.batch=four: a whole number is expected"),
         (["--exp", "dme_isles18", "--set", "data.batch"], "write it as FIELD=VALUE"),
         (["--exp", "dme_isles18", "--fold", "9"], "folds are counted from 0 to 4"),
-        (["--exp", "dme_isles18", "--epochs", "0"], "at least one epoch"),
+        (["--exp", "dme_isles18", "--epochs", "0"], "training.epochs=0: a number from 1 to"),
         (["--exp", "dme_isles18", "--resume", "--fresh"], "contradict"),
         (["--exp", "dme_isles18", "--resume"], "holds no run"),
         (["--exp", "dme_isles18", "--data", "/nowhere"], "no such folder; ISLES 2018 is looked for there. Get"),

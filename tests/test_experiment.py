@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment, Loss, Model, as_json, catalogue, overrides, values
+from jaxstroke.experiment.fields import Group, declared
 
 NAMES = catalogue.names()
 FILES = sorted(catalogue.folder().glob("[a-z]*.py"))
@@ -26,6 +27,9 @@ PLAIN = Experiment(
 )
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
+amounts = st.floats(min_value=0, allow_infinity=False)
+positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+zooms = st.floats(min_value=0.1, max_value=10)
 
 
 # --- every experiment of the house --------------------------------------------------------------------------------
@@ -126,6 +130,29 @@ def test_options_of_the_network_are_read_as_what_they_look_like(text: str, value
         ("loss.terms.soft_dice", "much", r"loss\.terms\.soft_dice=much: a number is expected"),
         ("data", "4", r"data: this is a group of fields; name one of data\.layout, "),
         ("data.batch.size", "4", r"data\.batch\.size: batch is a single value"),
+        ("loss.terms", "3", r"loss\.terms=3: a group such as .* is expected"),
+        ("loss.terms", "{}", r"loss\.terms: at least one term with a weight above 0 is needed"),
+        ("loss.focal_gamma", "nan", r"loss\.focal_gamma=nan: a number is expected"),
+        ("data.size", "0", r"data\.size=0: a number from 1 to 4096 is expected"),
+        ("data.groups", "[]", r"data\.groups: name at least one image in each group"),
+        ("data.groups", '[["CBF"],["CBF"]]', r"data\.groups: CBF stands there twice"),
+        ("data.targets", "[]", r"data\.targets is empty"),
+        ("data.spacing_mm", "0", r"data\.spacing_mm=0\.0: a number from 0\.01 to 100 is expected"),
+        ("data.workers", "-1", r"data\.workers=-1: a number from 0 to 256"),
+        ("data.fold", "5", r"data\.fold=5 \(--fold\): folds are counted from 0 to 4"),
+        ("training.seed", "-1", r"training\.seed=-1: a number from 0 to 4294967295"),
+        ("training.seed", "1e20", r"training\.seed=1e20: a whole number is expected"),
+        ("training.steps_per_epoch", "-1", r"training\.steps_per_epoch=-1: a number from 1 to"),
+        ("training.patience_epochs", "-1", r"training\.patience_epochs=-1"),
+        ("training.validate_every_epochs", "0", r"training\.validate_every_epochs=0"),
+        ("training.keep_last", "-1", r"training\.keep_last=-1"),
+        ("cascade.stage1_networks", "-1", r"cascade\.stage1_networks=-1: a number from 0 to 100"),
+        ("evaluation.threshold", "nan", r"evaluation\.threshold=nan"),
+        ("evaluation.threshold", "5", r"evaluation\.threshold=5\.0: a number from 0 to 1 is expected"),
+        ("augment.scale", "1.2,0.8", r"augment\.scale=1\.2,0\.8: give the smaller one first"),
+        ("scale", "tiny", r"experiment\.scale=tiny: it must be one of full, small"),
+        ("name", "../../evil", r"experiment\.name=\.\./\.\./evil: letters, digits, _ \. and - are expected"),
+        ("optimiser.learning_rate", "0", r"optimiser\.learning_rate=0\.0: more than 0 is needed"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line_that_helps(path: str, text: str, says: str) -> None:
@@ -156,11 +183,11 @@ def test_overriding_leaves_the_original_alone() -> None:
 
 
 @given(
-    learning_rate=finite,
-    scale=st.tuples(finite, finite),
-    weights=st.lists(finite, max_size=6),
-    epochs=st.integers(),
-    terms=st.dictionaries(st.text(), finite),
+    learning_rate=positive,
+    scale=st.tuples(zooms, zooms).map(sorted),
+    weights=st.lists(amounts, max_size=6),
+    epochs=st.integers(1, 2**31 - 1),
+    terms=st.dictionaries(st.text(), positive, min_size=1),
     option=st.recursive(
         st.none() | st.booleans() | st.integers() | finite | st.text(), lambda inner: st.lists(inner, max_size=3)
     ),
@@ -177,10 +204,49 @@ def test_json_keeps_every_number(learning_rate, scale, weights, epochs, terms, o
     assert as_json.from_json(as_json.to_json(made)) == made
 
 
-@given(finite)
+@given(positive)
 def test_a_number_survives_the_command_line(number: float) -> None:
     assert overrides.override(PLAIN, {"optimiser.learning_rate": repr(number)}).optimiser.learning_rate == number
     assert math.isclose(overrides.override(PLAIN, {"model.x": repr(number)}).model.options["x"], number, rel_tol=0)
+
+
+def test_every_way_in_passes_the_ranges() -> None:
+    """The library, a command, and a run folder's file: a value out of range is the same mistake."""
+    told = r"data\.batch=0: a number from 1 to 65536 is expected"
+    with pytest.raises(UserError, match=told):
+        Data(layout="isles2018", groups=(("CT",),), batch=0)
+    with pytest.raises(UserError, match=told):
+        dataclasses.replace(PLAIN.data, batch=0)
+    with pytest.raises(UserError, match=told):
+        overrides.override(PLAIN, {"data.batch": "0"})
+    with pytest.raises(UserError, match=told):
+        as_json.from_json(as_json.to_json(PLAIN).replace('"batch": 8', '"batch": 0'))
+    made = Data(layout="isles2018", groups=[["CT"]], targets=["lesion"])  # type: ignore[arg-type]
+    assert (made.groups, made.targets) == ((("CT",),), ("lesion",))  # and lists become what is declared
+
+
+def test_overrides_are_taken_together() -> None:
+    for order in (("data.fold", "data.folds"), ("data.folds", "data.fold")):
+        made = overrides.override(PLAIN, {path: {"data.fold": 7, "data.folds": 10}[path] for path in order})
+        assert (made.data.fold, made.data.folds) == (7, 10)
+
+
+GROUPS = {name: hint for name, hint in declared(Experiment).items() if isinstance(hint, type)}
+FIELDS = [name for name in declared(Experiment) if name not in GROUPS]
+FIELDS += [f"{group}.{name}" for group, hint in GROUPS.items() if issubclass(hint, Group) for name in declared(hint)]
+STRANGE = st.sampled_from(
+    ["-1", "0", "1e9", "nan", "inf", "3.5", "none", "", "[]", "{}", "[[]]", "1e20", "true", "x", "../x", "9" * 400]
+)
+
+
+@given(path=st.sampled_from(FIELDS), value=STRANGE | st.text(max_size=8) | st.integers().map(str) | finite.map(repr))
+def test_any_text_for_any_field_makes_an_experiment_or_one_line(path: str, value: str) -> None:
+    try:
+        made = overrides.override(PLAIN, {path: value})
+    except UserError as mistake:
+        assert path in str(mistake) and "\n" not in str(mistake) and len(str(mistake)) < 400
+    else:
+        assert as_json.from_json(as_json.to_json(made)) == made
 
 
 def test_missing_fields_take_their_defaults_and_unknown_ones_are_refused() -> None:

@@ -87,8 +87,6 @@ def test_a_batch_that_does_not_divide_names_those_that_would() -> None:
         sharding.check_batch(6, over)
     with pytest.raises(UserError, match="data.batch=12: .* 4 devices in 2 parts; 8 or 16 would"):
         sharding.check_batch(12, over, 2)
-    with pytest.raises(UserError, match="parallel.accumulate=0"):
-        sharding.check_batch(8, over, 0)
 
 
 def test_pmap_and_a_sharded_optimiser_exclude_each_other() -> None:

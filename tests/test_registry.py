@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import pytest
 
 from jaxstroke import experiment
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment, catalogue
+from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.models import apply, registry
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
@@ -130,6 +132,34 @@ def test_a_mistyped_option_and_an_unknown_network_name_the_nearest() -> None:
         registry.build(experiment.Model("dme_net", {"temporl": True}), groups=(4, 1), heads=1, size=32)
     with pytest.raises(UserError, match="model.width=wide: a whole number"):
         registry.build(experiment.Model("dme_net", {"width": "wide"}), groups=(4, 1), heads=1, size=32)
+
+
+STRANGE = ("-1", "0", "1", "1e9", "none", "[]", "[1,1,1,1]", "true", "x", "33", "series", '[["CT"]]')
+DECIDING = ("data.size", "data.groups", "data.example", "parallel.accumulate", "model.name")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["dme_isles18", "mdanet_isles18", "swin_unet_isles18"]
+)
+def test_a_value_makes_a_step_or_one_line(name: str) -> None:
+    """Every option of the network and every field that shapes it, with values that nobody should give."""
+    small = {"data.size": 32, "data.batch": 2, "model.width": 8}
+    base = overrides.override(_loaded(name), small if name != "swin_unet_isles18" else {"data.batch": 2})
+    module = registry.find(base.model.name).module
+    given = ("groups", "heads", "size", "axis_name", "parent", "name", "scope")
+    options = [f"model.{one}" for one in typing.get_type_hints(module) if one not in given]
+    for path, value in itertools.product((*DECIDING, *options), STRANGE):
+        try:
+            strange = overrides.override(base, {path: value})
+            network = apply.build(strange)
+        except UserError as mistake:
+            assert "\n" not in str(mistake) and path.partition(".")[0] in str(mistake)
+            continue
+        try:
+            jax.eval_shape(functools.partial(apply.initialise, network, strange.data), jax.random.key(0))
+        except UserError as mistake:
+            assert "\n" not in str(mistake)
 
 
 def test_catalogue_names_are_unique_and_their_networks_exist() -> None:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Optimiser, Schedule
+from jaxstroke.experiment import Optimiser, Schedule, catalogue, overrides
 from jaxstroke.schedules import build_optimiser, clip_by_variable_norm, learning_rate
 
 
@@ -63,16 +63,16 @@ def test_rates_are_the_same_under_jit(schedule):
 
 
 def test_mistakes_name_the_field():
-    with pytest.raises(UserError, match=r"schedule.warmup_epochs=100: training lasts 100 epochs; .* 0 to 99"):
-        _rate(Schedule("warmup_cosine", warmup_epochs=100))
     with pytest.raises(UserError, match="schedule.half_every_epochs=0"):
-        _rate(Schedule("halving", half_every_epochs=0))
+        Schedule("halving", half_every_epochs=0)
     with pytest.raises(UserError, match="schedule.name=cosine.*warmup_cosine"):
-        _rate(Schedule("cosine"))
+        Schedule("cosine")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="optimiser.name=adamW.*adamw"):
-        build_optimiser(Optimiser("adamW"), optax.constant_schedule(1.0))
+        Optimiser("adamW")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="clip_variable_norm=0"):
-        build_optimiser(Optimiser(clip_variable_norm=0.0), optax.constant_schedule(1.0))
+        Optimiser(clip_variable_norm=0.0)
+    with pytest.raises(UserError, match=r"schedule.warmup_epochs=300: training lasts 300 epochs .* 0 to 299"):
+        overrides.override(catalogue.load("crossdomain_v1"), {"schedule.warmup_epochs": 300})
 
 
 def test_each_variable_is_clipped_on_its_own():

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 from jaxstroke.errors import UserError, nearest
-from jaxstroke.experiment.fields import Experiment
-from jaxstroke.experiment.values import convert
+from jaxstroke.experiment.fields import Experiment, Group, declared
 
 
 def to_json(experiment: Experiment) -> str:
@@ -21,28 +19,31 @@ def from_json(text: str) -> Experiment:
     """The inverse of `to_json`; unknown fields are an error, missing ones take their defaults."""
     try:
         tree = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the experiment is not readable JSON: {error}") from None
-    return _from_tree(Experiment, tree, "")
+    return from_tree(Experiment, tree, "")
 
 
-def _from_tree(kind: type, tree: Any, where: str) -> Any:
+def from_tree(group: type, tree: Any, where: str) -> Any:
+    """A group of fields from plain dictionaries; the group itself brings each value to its type and range."""
     if not isinstance(tree, Mapping):
-        raise UserError(f"experiment{where}: a group of fields is expected, not {tree!r}")
-    hints = typing.get_type_hints(kind)
+        raise UserError(f"experiment{where}: a group of fields is expected, not {str(tree)[:60]!r}")
+    hints = declared(group)
     values = {}
     for name, value in tree.items():
         if name not in hints:
             raise UserError(f"experiment{where}: there is no field {name}.{nearest(name, hints)}")
-        inner = hints[name]
-        if dataclasses.is_dataclass(inner):
-            values[name] = _from_tree(typing.cast(type, inner), value, f"{where}.{name}")
-        else:
-            values[name] = convert(value, inner, f"experiment{where}.{name}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UserError(f"experiment{where}: {error}") from None
+        hint = hints[name]
+        grouped = isinstance(hint, type) and issubclass(hint, Group)
+        values[name] = from_tree(hint, value, f"{where}.{name}") if grouped else value
+    missing = [field.name for field in dataclasses.fields(group) if _required(field) and field.name not in values]
+    if missing:
+        raise UserError(f"experiment{where}: {missing[0]} is missing")
+    return group(**values)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:

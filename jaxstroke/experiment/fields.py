@@ -7,35 +7,87 @@ experiments costs no start-up time and a run folder can be read anywhere.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-Words = tuple[str, ...]
+from jaxstroke.errors import UserError
+from jaxstroke.experiment.values import Pattern, Range, convert
+
+_MOST = 2**31 - 1  # what a 32-bit whole number holds
+
+Word = Annotated[str, Pattern(r"\S+", "a word without blanks is expected")]
+Words = tuple[Word, ...]
+Count = Annotated[int, Range(1, _MOST)]
+CountOrNone = Annotated[int, Range(0, _MOST)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Amount = Annotated[float, Range(0.0)]
+Positive = Annotated[float, Range(0.0, above=True)]
+Fraction = Annotated[float, Range(0.0, 1.0)]
+
+
+class Group:
+    """What every group of fields does when it is made, whoever makes it: each value is brought to its declared type
+    and range, and `check` looks at values together.  A group that exists is sound."""
+
+    def __post_init__(self) -> None:
+        where = f"{type(self).__name__.lower()}."
+        for name, hint in declared(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(hint, type) and issubclass(hint, Group):
+                if not isinstance(value, hint):
+                    raise UserError(f"{where}{name}: a group of fields is expected here")
+            else:
+                object.__setattr__(self, name, convert(value, hint, where + name))
+        self.check()
+
+    def check(self) -> None:
+        """What one value must be because of another."""
+
+
+@functools.cache
+def declared(group: type) -> dict[str, Any]:
+    """The declared type of each field, with its range."""
+    return typing.get_type_hints(group, include_extras=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Data(Group):
     """Which studies, which of their images, and how they are brought to the network."""
 
-    layout: str
+    layout: Word
     groups: tuple[Words, ...]  # modalities by group, in the order of the network's channels
     targets: Words = ("lesion",)
     example: Literal["slice", "clip", "volume", "series"] = "slice"
-    size: int = 224  # height and width of an example, pixels
-    spacing_mm: float | None = (
-        None  # in-plane pixel after resampling; None: the whole field of view is resized to `size`
-    )
-    depth: int = 1  # slices in a clip or volume, time points in a series
+    size: Annotated[int, Range(1, 4096)] = 224  # height and width of an example, pixels
+    # In-plane pixel after resampling; None: the whole field of view is resized to `size`.
+    spacing_mm: Annotated[float, Range(0.01, 100.0)] | None = None
+    depth: Annotated[int, Range(1, 4096)] = 1  # slices in a clip or volume, time points in a series
     normalise: Literal["median_iqr", "zscore", "window"] = "median_iqr"
-    batch: int = 8
-    lesion_fraction: float = 0.0  # share of examples that must hold lesion; 0: as they come
-    folds: int = 5
-    fold: int = 0  # the fold held out for testing
+    batch: Annotated[int, Range(1, 65536)] = 8
+    lesion_fraction: Fraction = 0.0  # share of examples that must hold lesion; 0: as they come
+    folds: Annotated[int, Range(2, _MOST)] = 5
+    fold: CountOrNone = 0  # the fold held out for testing
     derived: Words = ()  # images that an earlier stage computes, behind those of the groups
-    validation_fraction: float = 0.2  # of the other folds' patients, for early stopping and the choice of a checkpoint
-    workers: int = 0  # processes that read ahead; 0: threads of this process
-    phantom_cases: int = 60
-    phantom_seed: int = 2018
+    # Of the other folds' patients, for early stopping and the choice of a checkpoint.
+    validation_fraction: Annotated[float, Range(0.0, 0.9)] = 0.2
+    workers: Annotated[int, Range(0, 256)] = 0  # processes that read ahead; 0: threads of this process
+    phantom_cases: Annotated[int, Range(1, 100_000)] = 60
+    phantom_seed: Seed = 2018
+
+    def check(self) -> None:
+        if not self.groups or not all(self.groups):
+            raise UserError("data.groups: name at least one image in each group, for example [[\"DWI\"],[\"ADC\"]]")
+        if not self.targets:
+            raise UserError("data.targets is empty: name at least one annotation, for example lesion")
+        for name, found in (("groups", self.inputs), ("targets", self.targets)):
+            twice = [one for one in found if found.count(one) > 1]
+            if twice:
+                raise UserError(f"data.{name}: {twice[0]} stands there twice; name it once")
+        if self.fold >= self.folds:
+            last = self.folds - 1
+            raise UserError(f"data.fold={self.fold} (--fold): folds are counted from 0 to {last} (data.folds)")
 
     @property
     def channels(self) -> Words:
@@ -49,100 +101,111 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class Model(Group):
     """A network by name, and its options: the fields of its Linen module."""
 
-    name: str
+    name: Word
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class Loss(Group):
     """Weighted terms by name, and the constants that some of them take."""
 
-    terms: Mapping[str, float]
-    lesion_weight: float = 1.0  # class weight maps: lesion pixels
-    background_weight: float = 1.0  # class weight maps: all other pixels
-    focal_gamma: float = 2.0
-    focal_alpha: float | None = None
-    level_weights: tuple[float, ...] = ()  # deep supervision, coarsest first
+    terms: Mapping[str, Amount]
+    lesion_weight: Amount = 1.0  # class weight maps: lesion pixels
+    background_weight: Amount = 1.0  # class weight maps: all other pixels
+    focal_gamma: Annotated[float, Range(0.0, 100.0)] = 2.0
+    focal_alpha: Fraction | None = None
+    level_weights: tuple[Amount, ...] = ()  # deep supervision, coarsest first
+
+    def check(self) -> None:
+        if not any(self.terms.values()):
+            raise UserError("loss.terms: at least one term with a weight above 0 is needed, such as soft_dice")
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimiser:
+class Optimiser(Group):
     """`adam` and `adamw` as published; `adamw_unscaled` takes decay off the weights without the learning rate."""
 
     name: Literal["adam", "adamw", "adamw_unscaled"] = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    clip_variable_norm: float | None = None  # each variable's gradient is clipped to this norm
+    learning_rate: Positive = 1e-3
+    weight_decay: Amount = 0.0
+    clip_variable_norm: Positive | None = None  # each variable's gradient is clipped to this norm
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class Schedule(Group):
     """How the learning rate goes: constant, halved every so many epochs, or linear warm-up and then a cosine to 0."""
 
     name: Literal["constant", "halving", "warmup_cosine"] = "constant"
-    half_every_epochs: int = 40
-    warmup_epochs: int = 0
+    half_every_epochs: Count = 40
+    warmup_epochs: CountOrNone = 0
+
+
+_Zoom = Annotated[float, Range(0.1, 10.0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Augment:
+class Augment(Group):
     """Bounds of the random changes to a training example; zero (or no range) turns a change off."""
 
-    probability: float = 0.5  # of each change, drawn for each example and each change on its own
+    probability: Fraction = 0.5  # of each change, drawn for each example and each change on its own
     flip_left_right: bool = False
     flip_front_back: bool = False
-    rotate_degrees: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift_fraction: float = 0.0
-    elastic_pixels: float = 0.0  # standard deviation of the smooth displacement
-    elastic_smooth_pixels: float = 16.0  # its correlation length
-    grid_fraction: float = 0.0  # grid distortion: how far a grid line moves, in grid cells
-    optical: float = 0.0  # radial distortion coefficient
-    brightness: float = 0.0  # added, in units of the normalised image
-    contrast: float = 0.0  # relative
-    noise: float = 0.0  # standard deviation, in units of the normalised image
+    rotate_degrees: Annotated[float, Range(0.0, 180.0)] = 0.0
+    scale: tuple[_Zoom, _Zoom] = (1.0, 1.0)
+    shift_fraction: Fraction = 0.0
+    elastic_pixels: Annotated[float, Range(0.0, 1000.0)] = 0.0  # standard deviation of the smooth displacement
+    elastic_smooth_pixels: Annotated[float, Range(0.5, 1000.0)] = 16.0  # its correlation length
+    grid_fraction: Fraction = 0.0  # grid distortion: how far a grid line moves, in grid cells
+    optical: Fraction = 0.0  # radial distortion coefficient
+    brightness: Amount = 0.0  # added, in units of the normalised image
+    contrast: Fraction = 0.0  # relative
+    noise: Amount = 0.0  # standard deviation, in units of the normalised image
+
+    def check(self) -> None:
+        if self.scale[0] > self.scale[1]:
+            raise UserError(f"augment.scale={self.scale[0]},{self.scale[1]}: give the smaller one first")
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    epochs: int = 200
-    steps_per_epoch: int | None = None  # None: as many as it takes to see as many examples as there are
-    seed: int = 0
-    patience_epochs: int | None = None  # stop when the validation loss has not fallen for so long
-    validate_every_epochs: int = 1
-    keep_last: int = 2  # checkpoints, beside the best
-    keep_every_epochs: int | None = None  # and these for ever
+class Training(Group):
+    epochs: Count = 200
+    steps_per_epoch: Count | None = None  # None: as many as it takes to see as many examples as there are
+    seed: Seed = 0
+    patience_epochs: Count | None = None  # stop when the validation loss has not fallen for so long
+    validate_every_epochs: Count = 1
+    keep_last: Count = 2  # checkpoints, beside the best
+    keep_every_epochs: Count | None = None  # and these for ever
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Group):
     """How probabilities become a mask, and by which validation score the best checkpoint is chosen.
 
     `dice` is the mean over studies; the other two are means over slices, in which a slice without lesion in either mask
     counts 1 or 0.
     """
 
-    threshold: float = 0.5
+    threshold: Fraction = 0.5
     largest_component: bool = False
     choose_by: Literal["dice", "slice_dice_empty_1", "slice_dice_empty_0"] = "dice"
 
 
 @dataclasses.dataclass(frozen=True)
-class Cascade:
+class Cascade(Group):
     """Training in two stages: the first network's synthetic map becomes an image of the second.
 
     `stage1_networks` is how many first-stage networks there are.  0: no cascade.  1: one network, which also maps the
     studies it was trained on (their annotations leak into the map).  N: each maps the patients it never saw.
     """
 
-    stage1_networks: int = 0
+    stage1_networks: Annotated[int, Range(0, 100)] = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Parallel:
+class Parallel(Group):
     """How a step is spread over devices; it changes speed and memory, and the figures by rounding alone.
 
     `map`: `jit` compiles one program of the whole batch and lets the compiler cut it, `pmap` runs the step on each
@@ -151,13 +214,13 @@ class Parallel:
     """
 
     map: Literal["jit", "pmap"] = "jit"
-    accumulate: int = 1
+    accumulate: Count = 1
     shard_optimiser: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
-    name: str
+class Experiment(Group):
+    name: Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "letters, digits, _ . and - are expected")]
     title: str
     paper: str
     data: Data
@@ -170,4 +233,16 @@ class Experiment:
     evaluation: Evaluation = Evaluation()
     cascade: Cascade = Cascade()
     parallel: Parallel = Parallel()
-    scale: str = "full"
+    scale: Literal["full", "small"] = "full"
+
+    def check(self) -> None:
+        warmup, epochs = self.schedule.warmup_epochs, self.training.epochs
+        if self.schedule.name == "warmup_cosine" and warmup >= epochs:
+            raise UserError(
+                f"schedule.warmup_epochs={warmup}: training lasts {epochs} epochs (--epochs); "
+                f"choose a warm-up of 0 to {epochs - 1}"
+            )
+        if self.data.batch % self.parallel.accumulate:
+            raise UserError(
+                f"parallel.accumulate={self.parallel.accumulate}: data.batch={self.data.batch} must divide by it"
+            )

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.models import registry
 from jaxstroke.models.outputs import Outputs
@@ -17,6 +18,9 @@ from jaxstroke.models.outputs import Outputs
 def build(experiment: Experiment, **fields: Any) -> nn.Module:
     """Builds the network of an experiment."""
     data = experiment.data
+    takes = registry.find(experiment.model.name).example
+    if data.example != takes:
+        raise UserError(f"data.example={data.example}: {experiment.model.name} takes examples of the kind {takes}")
     return registry.build(
         experiment.model,
         groups=(*(len(group) for group in data.groups), *(1 for _ in data.derived)),

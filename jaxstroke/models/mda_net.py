@@ -16,13 +16,14 @@ BatchNorm in the shared encoder sees both at once and keeps one set of statistic
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxstroke.errors import UserError
+from jaxstroke.experiment.values import Range
 from jaxstroke.models.nn.attention import NonLocalAttention, TransformerLayer
 from jaxstroke.models.nn.blocks import Conv, ConvNormAct, DoubleConv, LogitHead
 from jaxstroke.models.nn.graph import ChannelGraph, SpaceGraph, add_position
@@ -50,7 +51,7 @@ class MDANet(nn.Module):
     blocks: Literal["multi_scale", "double"] = "multi_scale"
     skip: Combination = "subtract"
     fusion: Literal["graph", "transformer", "non_local", "none"] = "graph"
-    width: int = 32
+    width: Annotated[int, Range(2, 4096)] = 32
     dtype: Any = None
     axis_name: str | None = None
 

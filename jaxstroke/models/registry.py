@@ -17,20 +17,28 @@ import importlib
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 
 import jaxstroke.models
 from jaxstroke.errors import UserError, nearest
 from jaxstroke.experiment import Model
-from jaxstroke.experiment.values import convert
+from jaxstroke.experiment.values import Range, convert
 
 # Options that a network need not have a field for: `apply` sees to them where it has none.
 _OF_EVERY_NETWORK = {"remat": bool}
 
-# Linen fields that the experiment decides, not the options of the model.
-_GIVEN = ("groups", "heads", "size")
+# What an option may be where its module declares no range of its own.
+_WHOLE = Annotated[int, Range(1, 4096)]
+_SHARE = Annotated[float, Range(0.0, 1.0)]
+_RANGED: dict[Any, Any] = {int: _WHOLE, float: _SHARE, tuple[int, ...]: tuple[_WHOLE, ...]}
+
+# What a network may be told to compute in.
+_DTYPES = ("float32", "bfloat16", "float16")
+
+# Linen fields that the experiment, the mesh or Flax decides, not the options of the model.
+_GIVEN = ("groups", "heads", "size", "axis_name", "parent", "name", "scope")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +136,8 @@ def build(model: Model, *, groups: tuple[int, ...], heads: int, size: int, **fie
             f"data.size={size}: {network.name} takes sizes that {network.multiple} divides, "
             f"such as {below or network.multiple} or {below + network.multiple}"
         )
-    hints = typing.get_type_hints(network.module)
-    options = {name: hint for name, hint in hints.items() if name not in (*_GIVEN, "parent", "name", "scope")}
+    hints = typing.get_type_hints(network.module, include_extras=True)
+    options = {name: hint for name, hint in hints.items() if name not in _GIVEN}
     values: dict[str, Any] = {}
     for name, value in model.options.items():
         if name in _OF_EVERY_NETWORK and name not in options:
@@ -137,8 +145,14 @@ def build(model: Model, *, groups: tuple[int, ...], heads: int, size: int, **fie
             continue
         if name not in options:
             raise UserError(f"model.{name}: {network.name} has no such option.{nearest(name, options)}")
-        hint = options[name]
-        values[name] = value if hint is Any else convert(value, hint, f"model.{name}")
+        values[name] = _option(name, value, options[name])
     given = {"groups": groups, "heads": heads, "size": size, **fields}
     values.update({name: value for name, value in given.items() if name in hints})
     return network.module(**values)
+
+
+def _option(name: str, value: Any, hint: Any) -> Any:
+    """An option's value, of its declared type and within its range."""
+    if name == "dtype":
+        return convert(value, Literal[_DTYPES] | None, f"model.{name}")
+    return value if hint is Any else convert(value, _RANGED.get(hint, hint), f"model.{name}")
