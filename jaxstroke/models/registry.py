@@ -35,7 +35,7 @@ _SHARE = Annotated[float, Range(0.0, 1.0)]
 _RANGED: dict[Any, Any] = {int: _WHOLE, float: _SHARE, tuple[int, ...]: tuple[_WHOLE, ...]}
 
 # What a network may be told to compute in.
-_DTYPES = ("float32", "bfloat16", "float16")
+_DTYPE = Literal["float32", "bfloat16", "float16"] | None
 
 # Linen fields that the experiment, the mesh or Flax decides, not the options of the model.
 _GIVEN = ("groups", "heads", "size", "axis_name", "parent", "name", "scope")
@@ -154,5 +154,5 @@ def build(model: Model, *, groups: tuple[int, ...], heads: int, size: int, **fie
 def _option(name: str, value: Any, hint: Any) -> Any:
     """An option's value, of its declared type and within its range."""
     if name == "dtype":
-        return convert(value, Literal[_DTYPES] | None, f"model.{name}")
+        return convert(value, _DTYPE, f"model.{name}")
     return value if hint is Any else convert(value, _RANGED.get(hint, hint), f"model.{name}")
