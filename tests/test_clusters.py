@@ -79,8 +79,8 @@ def test_the_jobset_starts_again_after_all_but_a_mistake() -> None:
 
 def test_the_jobset_gives_every_pod_what_the_launcher_is_recognised_by() -> None:
     jobset = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())
-    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
-    (container,) = job["template"]["spec"]["containers"]
+    template = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (container,) = template["template"]["spec"]["containers"]
     variables = {one["name"]: one.get("value", "0") for one in container["env"]}  # the index comes from the pod
     told = job.launcher(variables)
     assert told is not None and told["num_processes"] == job["completions"] == job["parallelism"]
