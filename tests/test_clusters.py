@@ -83,7 +83,7 @@ def test_the_jobset_gives_every_pod_what_the_launcher_is_recognised_by() -> None
     (container,) = template["template"]["spec"]["containers"]
     variables = {one["name"]: one.get("value", "0") for one in container["env"]}  # the index comes from the pod
     told = job.launcher(variables)
-    assert told is not None and told["num_processes"] == job["completions"] == job["parallelism"]
+    assert told is not None and told["num_processes"] == template["completions"] == template["parallelism"]
     host, port = told["coordinator_address"].split(":")
     assert host == f"{jobset['metadata']['name']}-train-0-0.{jobset['metadata']['name']}"
     assert int(port) == container["ports"][0]["containerPort"]

@@ -247,7 +247,8 @@ def test_swapping_the_groups_negates_every_difference() -> None:
 def test_equal_groups_leave_nothing_to_see() -> None:
     same = {kind: {**tree, "stem2": tree["stem1"]} for kind, tree in weights("none").items()}
     *_, sown = judged("none")(same, jnp.tile(IMAGES[..., :2], (1, 1, 1, 2)))
-    assert all(jnp.abs(difference).max() < 1e-6 for difference in differences(sown))
+    for difference in differences(sown):  # rounding alone: convolutions of one batch are not summed in one order
+        np.testing.assert_allclose(difference, 0.0, atol=1e-5)
 
 
 def test_a_group_reaches_its_own_first_stage_alone() -> None:
