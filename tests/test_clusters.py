@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jaxstroke.process import signals
+from jaxstroke.process import job, signals
 
 ROOT = Path(__file__).parent.parent
 TRAIN, FOLDS = (ROOT / "scripts" / "slurm" / name for name in ("train.sbatch", "crossval.sbatch"))
