@@ -56,7 +56,6 @@ SMALL = {
     "data.phantom_cases": 30,
     "model.width": 8,
     "optimiser.learning_rate": 3e-3,
-    "schedule.warmup_epochs": 4,  # of `steady`
     "training.epochs": 20,
 }
 
@@ -88,3 +87,5 @@ VARIANTS = {
         "optimiser.clip_variable_norm": 1.0,
     }
 }
+
+SMALL_VARIANTS = {"steady": {"schedule.warmup_epochs": 4}}

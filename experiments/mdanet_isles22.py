@@ -25,3 +25,5 @@ EXPERIMENT = dataclasses.replace(
 SMALL = small("mdanet_isles18")
 
 VARIANTS = {"size128": {"data.size": 128}}
+
+SMALL_VARIANTS = {"size128": {"data.size": 80}}

@@ -35,3 +35,5 @@ SMALL = {
 }
 
 VARIANTS = {"narrow": {"model.width": 16}}
+
+SMALL_VARIANTS = {"narrow": {"model.width": 2}}

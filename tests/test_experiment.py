@@ -63,6 +63,29 @@ def test_small_scale_asks_for_less(name: str) -> None:
     assert small.model.name == full.model.name
 
 
+def test_what_differs_at_full_scale_differs_at_small_scale() -> None:
+    """A variant that is its base at small scale would be trained, and its figures printed, as what it is not."""
+    seen: dict[str, tuple[str, str]] = {}
+    for name in NAMES:
+        full, small = (_content(catalogue.load(name, scale=scale)) for scale in ("full", "small"))
+        first, its_full = seen.setdefault(small, (name, full))
+        assert its_full == full, f"{name} and {first} differ at full scale alone"
+
+
+def _content(experiment: Experiment) -> str:
+    return as_json.to_json(dataclasses.replace(experiment, name="any", title="", scale="full"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variant_changes_the_same_fields_at_both_scales(name: str) -> None:
+    base = max((path.stem for path in FILES if name.startswith(path.stem)), key=len)
+    full, small = (
+        set(as_json.differences(catalogue.load(name, scale=scale), catalogue.load(base, scale=scale)))
+        for scale in ("full", "small")
+    )
+    assert small == full
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_docstring_says_paper_command_and_published_figure(path) -> None:
     told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""

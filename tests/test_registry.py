@@ -20,21 +20,24 @@ from jaxstroke.training import step as steps
 
 
 def distinct_programs() -> list[str]:
-    """The experiments, less those whose step is the program of another: same network, shapes, loss, optimiser."""
+    """The experiments, less those whose step is the program of another at both scales."""
     first: dict[object, str] = {}
     for name in catalogue.names():
-        one = catalogue.load(name, scale="small")
-        program = (
-            repr(one.model),
-            tuple(len(group) for group in one.data.groups),
-            len(one.data.derived),
-            (one.data.example, one.data.size, one.data.depth, one.data.batch, len(one.data.targets)),
-            tuple(one.loss.terms),
-            repr(one.augment),
-            (one.optimiser.name, one.optimiser.clip_variable_norm, one.schedule.name),
-        )
-        first.setdefault(program, name)
+        first.setdefault(tuple(_program(catalogue.load(name, scale=scale)) for scale in ("small", "full")), name)
     return list(first.values())
+
+
+def _program(one: Experiment) -> tuple[object, ...]:
+    """What a step is compiled for: network, shapes, loss, optimiser."""
+    return (
+        repr(one.model),
+        tuple(len(group) for group in one.data.groups),
+        len(one.data.derived),
+        (one.data.example, one.data.size, one.data.depth, one.data.batch, len(one.data.targets)),
+        tuple(one.loss.terms),
+        repr(one.augment),
+        (one.optimiser.name, one.optimiser.clip_variable_norm, one.schedule.name),
+    )
 
 
 NAMES = distinct_programs()

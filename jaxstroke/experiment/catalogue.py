@@ -5,8 +5,10 @@ An experiment file (`experiments/NAME.py`) defines
     EXPERIMENT = Experiment(name="dme_isles18", ...)          # required
     SMALL = {"data.size": 64, ...}                            # what `--scale small` changes
     VARIANTS = {"no_temporal": {"model.temporal": False}}     # NAME_no_temporal, the ablations
+    SMALL_VARIANTS = {"narrow": {"model.width": 2}}           # where a variant needs other values at small scale
 
-and its docstring says which paper and table it belongs to, the command, the published figure and the cost.
+and its docstring says which paper and table it belongs to, the command, the published figure and the cost.  What a
+variant changes stays changed at small scale: its own values stand above those of SMALL.
 """
 
 from __future__ import annotations
@@ -50,12 +52,12 @@ def load(name: str, *, scale: str = "full") -> Experiment:
         variant = name[len(path.stem) + 1 :]
         if variant and variant not in _variants(file):
             continue
-        experiment = file.EXPERIMENT
-        if variant:
-            experiment = dataclasses.replace(override(experiment, _variants(file)[variant]), name=name)
-        if scale == "small":
-            experiment = dataclasses.replace(override(experiment, getattr(file, "SMALL", {})), scale="small")
-        return experiment
+        changes = {
+            **(getattr(file, "SMALL", {}) if scale == "small" else {}),
+            **_variants(file).get(variant, {}),
+            **(getattr(file, "SMALL_VARIANTS", {}).get(variant, {}) if scale == "small" else {}),
+        }
+        return dataclasses.replace(override(file.EXPERIMENT, changes), name=name, scale=scale)
     raise UserError(f"--exp {name}: there is no such experiment.{nearest(name, names())} --list shows them all.")
 
 
