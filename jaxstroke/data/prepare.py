@@ -124,6 +124,11 @@ def _image(study: Study, word: str) -> np.ndarray:
     return study.images[word]
 
 
+def head_of(planes: dict[str, np.ndarray], layout: Layout) -> np.ndarray:
+    """The (D, H, W) head of a study: the union of its images' heads."""
+    return np.logical_or.reduce(list(_heads(planes, layout).values()))
+
+
 def _heads(planes: dict[str, np.ndarray], layout: Layout) -> dict[str, np.ndarray]:
     """The head in each image, (D, H, W) bool, holes filled.
 

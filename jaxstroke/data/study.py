@@ -137,7 +137,7 @@ def check_dimensions(header: nifti.Header, word: str, *, is_mask: bool) -> None:
     series = word == "CTP" and not is_mask
     if (len(header.shape) == 4) != series:
         kind = "a series (X, Y, Z, T)" if series else "one volume (X, Y, Z)"
-        raise UserError(f"{header.path}: its shape is {header.shape}; {word} must be {kind}")
+        raise nifti.WrongDimensions(f"{header.path}: its shape is {header.shape}; {word} must be {kind}")
 
 
 def _path(case: Case, files: Mapping[str, Path], word: str, kind: str) -> Path:

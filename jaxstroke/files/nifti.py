@@ -40,6 +40,14 @@ _HEADERS = {348: Nifti1Header, 540: Nifti2Header}
 _MAGIC = {348: b"n+1\0", 540: b"n+2\0"}
 
 
+class WrongDimensions(UserError):
+    """A file that is neither a volume nor a series."""
+
+
+class NotFinite(UserError):
+    """A file with voxels that are no numbers."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Header:
     """What a file says of itself.
@@ -136,7 +144,7 @@ def fill(array: np.ndarray, header: Header) -> None:
         if len(stream.read(_MAX_TAIL_BYTES + 1)) > _MAX_TAIL_BYTES:
             raise UserError(f"{path}: it holds more than the {array.size:,} voxels of its header")
     if bad:
-        raise UserError(
+        raise NotFinite(
             f"{path}: {bad:,} of its {array.size:,} voxels are not finite numbers; repair or leave out the file"
         )
 
@@ -161,7 +169,7 @@ def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
         raise UserError(f"{path}: this is not a single-file NIfTI (.nii or .nii.gz)")
     shape = raw_shape[:3] + tuple(n for n in raw_shape[3:] if n != 1)
     if len(raw_shape) < 3 or len(shape) > 4 or min(raw_shape) < 1:
-        raise UserError(f"{path}: its shape is {raw_shape}; a volume (X, Y, Z) or a series (X, Y, Z, T) is needed")
+        raise WrongDimensions(f"{path}: its shape is {raw_shape}; a volume (X, Y, Z) or series (X, Y, Z, T) is needed")
     if math.prod(shape) > max_voxels:
         raise UserError(f"{path}: its header claims {shape} voxels, more than the {max_voxels:,} that are read")
     if kind.kind not in "iuf" or kind.itemsize > 8:

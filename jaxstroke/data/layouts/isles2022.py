@@ -105,4 +105,5 @@ LAYOUT = Layout(
     units={"DWI": "scanner units", "ADC": "1e-6 mm2/s", "FLAIR": "scanner units"},
     calibrate={"ADC": micro_mm2_per_s},
     windows={"ADC": (0, 3000)},
+    own_grid=("FLAIR",),
 )

@@ -37,6 +37,7 @@ class Layout:
       hounsfield: modalities in Hounsfield units, whose background is not 0.
       affine_from_zooms: the files' affines are known to be meaningless; voxel sizes alone are used and the stored
         order of the voxels is kept.
+      own_grid: modalities that lie on a grid of their own in this data set, and need registration.
       fixed_test: studies that the publisher set aside for testing.
     """
 
@@ -54,6 +55,7 @@ class Layout:
     windows: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     hounsfield: tuple[str, ...] = ()
     affine_from_zooms: bool = False
+    own_grid: tuple[str, ...] = ()
     fixed_test: Callable[[Path], frozenset[str]] = _no_fixed_test
 
     def recognises(self, root: Path) -> bool:
