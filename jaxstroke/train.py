@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--epochs", type=int, metavar="N", help="the number of epochs (training.epochs)")
     words.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, e.g. data.batch=4")
     words.add_argument("--resume", action="store_true", help="resume; an error where there is no checkpoint")
+    words.add_argument("--keep-going", action="store_true", help="leave out studies that cannot be prepared")
     words.add_argument("--fresh", action="store_true", help="start anew in a folder beside an existing one")
     return words
 
@@ -113,7 +114,7 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
             console.say(
                 f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
             )
-        cache, split = _prepared(wanted, source)
+        cache, split = _prepared(wanted, source, keep_going=words.keep_going)
         data = {
             "data": str(source.root.absolute()),
             "data_fingerprint": cache.fingerprint,
@@ -138,15 +139,13 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
     return code
 
 
-def _prepared(wanted: Experiment, source: Source) -> tuple[Cache, Split]:
+def _prepared(wanted: Experiment, source: Source, *, keep_going: bool) -> tuple[Cache, Split]:
     """The studies that can be trained on, prepared, and which of them are for what."""
     from jaxstroke import user_cache
     from jaxstroke.data.cache.building import build_cache
     from jaxstroke.data.splits import split as split_patients
 
-    annotated = tuple(case for case in source.cases if all(target in case.masks for target in wanted.data.targets))
-    if not annotated:
-        raise UserError(f"{source.root}: no study there has the annotation {', '.join(wanted.data.targets)}")
+    annotated = source.annotated(wanted.data.targets)
     split = split_patients(
         {case.study: case.patient for case in annotated},
         folds=wanted.data.folds,
@@ -156,7 +155,9 @@ def _prepared(wanted: Experiment, source: Source) -> tuple[Cache, Split]:
         fixed_test=source.layout.fixed_test(source.root),
     )
     with console.bar("preparing", len(annotated), "studies") as advance:
-        return build_cache(annotated, wanted.data, user_cache.folder() / "prepared", advance), split
+        folder = user_cache.folder() / "prepared"
+        cache = build_cache(annotated, wanted.data, folder, advance, keep_going=keep_going)
+    return cache, split.only([study.study for study in cache.studies])
 
 
 def _first_stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,15 @@ import pytest
 from small_studies import head, isles2022_root, lesion, save
 from test_data_nifti import header_bytes
 
+from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.fingerprint import identity
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout
+from jaxstroke.data.source import Source
+from jaxstroke.data.splits import Split
 from jaxstroke.data.study import read_study
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
 from jaxstroke.files import nifti, opened
 
 SHAPE = (4, 10, 8)
@@ -140,3 +145,44 @@ def test_archives_of_several_members_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(gzip.compress(whole[:30000]) + gzip.compress(whole[30000:]))
     assert nifti.read_volume(path).array.ravel(order="F")[-1] == 7999
+
+
+# --- one bad study among many ---
+
+
+def test_a_study_that_cannot_be_read_ends_preparation_or_is_left_out_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = isles2022_root(tmp_path / "data", [lesion(SHAPE, {1: (3, 3)})] * 3)
+    data = Data("isles2022", (("DWI",), ("ADC",)), size=16, spacing_mm=2.0)
+    broken = cases[1].images["ADC"]
+    broken.write_bytes(broken.read_bytes()[:-50])
+    with pytest.raises(UserError, match=r"adc\.nii\.gz: it is damaged.*jaxstroke check DATA names every fault"):
+        build_cache(cases, data, tmp_path / "a")
+    cache = build_cache(cases, data, tmp_path / "b", keep_going=True)
+    assert [study.study for study in cache.studies] == ["sub-strokecase0001", "sub-strokecase0003"]
+    assert f"warning: left out: {broken}" in capsys.readouterr().err
+    assert build_cache(cases, data, tmp_path / "b", keep_going=True).fingerprint == cache.fingerprint
+    for case in cases:
+        case.images["DWI"].unlink()
+    with pytest.raises(UserError, match="none of the 3 studies could be prepared"):
+        build_cache(cases, data, tmp_path / "c", keep_going=True)
+
+
+def test_who_is_left_out_moves_nobody_else() -> None:
+    whole = Split(("a", "b"), ("c",), ("d", "e"))
+    assert whole.only(["a", "c", "e"]) == Split(("a",), ("c",), ("e",))
+    with pytest.raises(UserError, match="remains to train on"):
+        whole.only(["c", "d"])
+
+
+def test_a_study_without_annotation_is_left_out_and_one_that_cannot_be_entered_is_not(tmp_path: Path) -> None:
+    isles2022_root(tmp_path, [lesion(SHAPE, {})] * 3)
+    shutil.rmtree(tmp_path / "derivatives" / "sub-strokecase0001")
+    shutil.rmtree(tmp_path / "sub-strokecase0002")
+    (tmp_path / "sub-strokecase0002").mkdir()
+    layout = find_layout("isles2022")
+    source = Source(tmp_path, layout, tuple(layout.find(tmp_path)), False)
+    assert [case.study[-1] for case in source.annotated(["lesion"])] == ["2", "3"]
+    with pytest.raises(UserError, match="no study there has the annotation ADC/R1"):
+        source.annotated(["ADC/R1"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxstroke import console
@@ -28,6 +29,13 @@ class Source:
     layout: Layout
     cases: tuple[Case, ...]
     phantom: bool
+
+    def annotated(self, targets: Sequence[str]) -> tuple[Case, ...]:
+        """The studies with these masks; also those that cannot be looked into, which must be told and not left out."""
+        found = tuple(case for case in self.cases if case.fault or all(target in case.masks for target in targets))
+        if all(case.fault for case in found):
+            raise UserError(f"{self.root}: no study there has the annotation {', '.join(targets)}")
+        return found
 
     def named(self, studies: tuple[str, ...]) -> tuple[Case, ...]:
         """The cases of these names, in this order; a study that is gone is an error."""

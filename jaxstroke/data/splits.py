@@ -18,6 +18,14 @@ class Split:
     validation: tuple[str, ...]
     test: tuple[str, ...]
 
+    def only(self, studies: Collection[str]) -> Split:
+        """The same without the studies that could not be prepared: all others stay where they were."""
+        parts = (self.train, self.validation, self.test)
+        kept = Split(*(tuple(study for study in part if study in studies) for part in parts))
+        if not kept.train:
+            raise UserError("no study that could be prepared remains to train on")
+        return kept
+
 
 def split(
     patients_by_study: Mapping[str, str],

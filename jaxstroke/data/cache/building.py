@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from jaxstroke.data.cache.format import (
 )
 from jaxstroke.data.case import Case
 from jaxstroke.data.prepare import Prepared, prepare
-from jaxstroke.data.study import read_study
+from jaxstroke.data.study import Study, read_study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
 from jaxstroke.files.atomic import sweep
@@ -35,7 +36,9 @@ from jaxstroke.files.atomic import sweep
 Progress = Callable[..., None]
 
 
-def build_cache(cases: Sequence[Case], data: Data, folder: Path, progress: Progress | None = None) -> Cache:
+def build_cache(
+    cases: Sequence[Case], data: Data, folder: Path, progress: Progress | None = None, *, keep_going: bool = False
+) -> Cache:
     """Prepares the studies into a cache below `folder`, or takes the one that is there.
 
     Args:
@@ -43,20 +46,51 @@ def build_cache(cases: Sequence[Case], data: Data, folder: Path, progress: Progr
       data: what is prepared, and how.
       folder: of all caches; this one lies in a folder that bears its fingerprint.
       progress: called with (1, study) after each study.
+      keep_going: a study that cannot be prepared is warned of and left out; else it ends everything.
     """
     if not cases:
         raise UserError("there is no study to prepare")
     advance = progress or (lambda steps, note: None)
     recipe = recipe_of(data)
-    sources = {case.study: source_files(case, data) for case in cases}
-    fingerprint = fingerprint_of(recipe, cases, sources)
+    attempt = _leaving_out if keep_going else _naming_check
+    sources = {}
+    for case in cases:
+        with attempt():
+            sources[case.study] = source_files(case, data)
+    readable = [case for case in cases if case.study in sources]
+    fingerprint = fingerprint_of(recipe, readable, sources)
     home = folder / fingerprint
     sweep(home)
     studies = []
-    for case in cases:
-        studies.append(finished(home, case.study, fingerprint) or _build_study(home, case, data, fingerprint))
+    for case in readable:
+        study = finished(home, case.study, fingerprint)
+        if study is None:
+            read = None
+            with attempt():  # to read it: a full disk or a wrong setting is no fault of the study
+                read = read_study(case, data.channels, data.targets)
+            study = _build_study(home, read, data, fingerprint) if read else None
+        studies += [study] if study else []
         advance(1, case.study)
+    if not studies:
+        raise UserError(f"none of the {len(cases)} studies could be prepared; jaxstroke check DATA names every fault")
     return _indexed(home, fingerprint, recipe, sources, studies)
+
+
+@contextlib.contextmanager
+def _naming_check() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        what = "jaxstroke check DATA names every fault, --keep-going leaves such studies out"
+        raise UserError(f"{error} ({what})") from None
+
+
+@contextlib.contextmanager
+def _leaving_out() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        console.warn(f"left out: {error}")
 
 
 def derive_cache(
@@ -110,10 +144,10 @@ def _indexed(
     return cache_from(home, index)
 
 
-def _build_study(home: Path, case: Case, data: Data, fingerprint: str) -> CachedStudy:
-    prepared = prepare(read_study(case, data.channels, data.targets), data)
-    files = write_arrays(home, case.study, {kind: getattr(prepared, kind) for kind in ARRAYS})
-    return finish(home, _describe(case, prepared, files), fingerprint)
+def _build_study(home: Path, study: Study, data: Data, fingerprint: str) -> CachedStudy:
+    prepared = prepare(study, data)
+    files = write_arrays(home, study.case.study, {kind: getattr(prepared, kind) for kind in ARRAYS})
+    return finish(home, _describe(study.case, prepared, files), fingerprint)
 
 
 def _derive_study(
