@@ -203,7 +203,7 @@ def _images(found: Inspected, headers: dict[str, nifti.Header], grid: Grid, layo
             continue
         _values(found, header.path, word, array)
         if array.any():
-            found.digests[word] = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+            found.digests[word] = hashlib.sha256(array.data).hexdigest()
         if word == "ADC":
             found.adc_unit = adc_units.unit_of(array)
         if array.ndim == 4:
