@@ -16,7 +16,7 @@ from jaxstroke.models.cascade import CascadeNet, synthetic_map
 from jaxstroke.models.nn.blocks import Conv
 from jaxstroke.models.nn.resize import resize_bilinear
 
-SMALL = functools.partial(CascadeNet, heads=1, width=4)
+SMALL = functools.partial(CascadeNet, targets=1, width=4)
 IMAGES = jax.random.normal(jax.random.key(1), (2, 64, 64, 5))
 PLAIN = (False, False, False)  # refinement, attention, residual
 GATED = (True, True, False)
@@ -79,12 +79,12 @@ def test_every_weight_has_a_gradient_in_every_configuration(configuration: tuple
 
 
 def test_six_levels_at_full_size_coarsest_first_and_the_finest_is_the_answer() -> None:
-    network, images = SMALL(heads=3), random(2, 2, 32, 64, 5)
+    network, images = SMALL(targets=3), random(2, 2, 32, 64, 5)
     variables = random_weights(network, images, train=False)
     outputs = jax.eval_shape(functools.partial(network.apply, train=False), variables, images)
     assert [level.shape for level in outputs.side_logits] == [(2, 32, 64, 3)] * 6
-    heads = [variables["params"][f"side_head{level}"]["conv"]["conv"]["kernel"].shape[2] for level in (6, 5, 4, 3, 2)]
-    assert heads == [128, 64, 32, 16, 8]
+    kernels = [variables["params"][f"side_head{level}"]["conv"]["conv"]["kernel"].shape[2] for level in (6, 5, 4, 3, 2)]
+    assert kernels == [128, 64, 32, 16, 8]
     computed, *_ = judged(*GATED)
     np.testing.assert_array_equal(computed.side_logits[-1], computed.logits)
 

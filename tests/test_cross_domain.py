@@ -17,8 +17,8 @@ from jaxstroke.models.cross_domain import CrossDomainNet
 from jaxstroke.models.nn.attention import AdditiveGate
 from jaxstroke.models.nn.gated_unet import Block, Style
 
-DUAL = functools.partial(CrossDomainNet, groups=(1, 1), heads=2, width=4)
-ALONE = functools.partial(CrossDomainNet, groups=(1,), heads=1, version="unimodal", width=4)
+DUAL = functools.partial(CrossDomainNet, groups=(1, 1), targets=2, width=4)
+ALONE = functools.partial(CrossDomainNet, groups=(1,), targets=1, version="unimodal", width=4)
 VERSIONS = ("unimodal", "v1", "v2", "v3")
 
 
@@ -223,8 +223,8 @@ def test_half_precision_ends_in_float32_logits() -> None:
 def test_what_it_cannot_take_is_said_plainly() -> None:
     key = jax.random.key(0)
     with pytest.raises(UserError, match="model.version=v1: it takes 2 modality group"):
-        CrossDomainNet(groups=(1,), heads=1, width=4).init(key, jnp.zeros((1, 32, 32, 1)), train=False)
+        CrossDomainNet(groups=(1,), targets=1, width=4).init(key, jnp.zeros((1, 32, 32, 1)), train=False)
     with pytest.raises(UserError, match="as many targets in data.targets, and there are 2 and 1"):
-        CrossDomainNet(groups=(1, 1), heads=1, width=4).init(key, jnp.zeros((1, 32, 32, 2)), train=False)
+        CrossDomainNet(groups=(1, 1), targets=1, width=4).init(key, jnp.zeros((1, 32, 32, 2)), train=False)
     with pytest.raises(UserError, match="that 32 divides, and the images are 48 x 48"):
         ALONE(literal=True).init(key, jnp.zeros((1, 48, 48, 1)), train=False)

@@ -259,7 +259,7 @@ def test_attention_and_gate_are_sown_by_slice():
 
 
 def at_paper_size(options, slices=8):
-    network = registry.build(Model("dme_net", options), groups=(4, 1), heads=1, size=160)
+    network = registry.build(Model("dme_net", options), groups=(4, 1), targets=1, size=160)
     images = jax.ShapeDtypeStruct((8, slices, 160, 160, 5), jnp.float32)
     valid = jax.ShapeDtypeStruct((8, slices), bool)
     return jax.eval_shape(lambda *x: network.init_with_output(jax.random.key(0), *x, train=True), images, valid)
@@ -304,4 +304,4 @@ def test_mistakes_are_named(network, shape, text):
 
 def test_build_refuses_a_size_that_16_does_not_divide():
     with pytest.raises(UserError, match="data.size=100: .* such as 96 or 112"):
-        registry.build(Model("dme_net"), groups=(4, 1), heads=1, size=100)
+        registry.build(Model("dme_net"), groups=(4, 1), targets=1, size=100)

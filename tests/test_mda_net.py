@@ -17,7 +17,7 @@ from jaxstroke.models.mda_net import DifferenceAwareSkip, MDANet, MultiScaleConv
 from jaxstroke.models.nn.attention import NonLocalAttention, TransformerLayer
 from jaxstroke.models.nn.graph import ChannelGraph, GraphConvolution, SpaceGraph
 
-SMALL = functools.partial(MDANet, groups=(2, 2), heads=1, size=32, width=4)
+SMALL = functools.partial(MDANet, groups=(2, 2), targets=1, size=32, width=4)
 IMAGES = jax.random.normal(jax.random.key(11), (2, 32, 32, 4))
 FUSIONS = ("graph", "transformer", "non_local", "none")
 
@@ -58,7 +58,7 @@ def test_size_meets_the_paper_when_read_as_mebibytes() -> None:
 
 
 def test_parts_add_up_to_the_whole() -> None:
-    network = MDANet(groups=(2, 2), heads=1, size=224)
+    network = MDANet(groups=(2, 2), targets=1, size=224)
     shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), jnp.zeros((1, 224, 224, 4)))
     parts: dict[str, int] = {}
     for name, tree in shapes["params"].items():
@@ -260,7 +260,7 @@ def test_a_group_reaches_its_own_first_stage_alone() -> None:
 
 @pytest.mark.parametrize(("blocks", "skip"), [("multi_scale", "concat"), ("double", "subtract")])
 def test_training_gives_finite_logits_and_moves_all_statistics(blocks: str, skip: str) -> None:
-    network = SMALL(blocks=blocks, skip=skip, heads=2)
+    network = SMALL(blocks=blocks, skip=skip, targets=2)
     variables = random_weights(network, IMAGES, train=False)
     outputs, changed = jax.jit(functools.partial(network.apply, train=True, mutable=["batch_stats"]))(variables, IMAGES)
     assert outputs.logits.shape == (2, 32, 32, 2) and jnp.isfinite(outputs.logits).all()
@@ -284,6 +284,6 @@ def test_half_precision_ends_in_float32_logits() -> None:
 def test_what_it_cannot_take_is_said_plainly() -> None:
     key = jax.random.key(0)
     with pytest.raises(UserError, match="two modality groups, and there are 3"):
-        MDANet(groups=(1, 1, 1), heads=1, size=32, width=4).init(key, jnp.zeros((1, 32, 32, 3)), train=False)
+        MDANet(groups=(1, 1, 1), targets=1, size=32, width=4).init(key, jnp.zeros((1, 32, 32, 3)), train=False)
     with pytest.raises(UserError, match="data.size=32: .* cannot take images of 48 x 48"):
         SMALL().init(key, jnp.zeros((1, 48, 48, 4)), train=False)

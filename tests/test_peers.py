@@ -48,7 +48,7 @@ SMALL: dict[str, tuple[dict[str, Any], int]] = {
     "unet3d": ({"width": 2}, 16),
 }
 FIXED_SIZE = ("trans_unet", "swin_unet")
-HEADS = 2
+TARGETS = 2
 BATCH = 3  # not 2: batch normalisation of two means over a whole map gives +-1, whatever they are
 
 
@@ -60,7 +60,7 @@ quick_jit = functools.partial(
 
 def small(name: str, size: int | None = None) -> nn.Module:
     options, usual = SMALL[name]
-    return registry.build(Model(name, options), groups=(1, 1), heads=HEADS, size=size or usual)
+    return registry.build(Model(name, options), groups=(1, 1), targets=TARGETS, size=size or usual)
 
 
 def arguments(name: str, height: int, width: int, batch: int = BATCH) -> tuple[jax.Array, ...]:
@@ -74,7 +74,7 @@ def arguments(name: str, height: int, width: int, batch: int = BATCH) -> tuple[j
 
 def answer_shape(name: str, images: jax.Array) -> tuple[int, ...]:
     lead = images.shape[:1] if registry.find(name).example == "series" else images.shape[:-3]
-    return (*lead, *images.shape[-3:-1], HEADS)
+    return (*lead, *images.shape[-3:-1], TARGETS)
 
 
 # --- size --------------------------------------------------------------------------------------------------------

@@ -115,9 +115,9 @@ def test_odd_sizes_are_taken_or_the_sizes_that_can_be_are_named(name: str) -> No
     if network.multiple > 1:
         below = size // network.multiple * network.multiple
         with pytest.raises(UserError, match=rf"data.size={size}: .* such as {below} or {below + network.multiple}"):
-            registry.build(model, groups=entry.groups, heads=1, size=size)
+            registry.build(model, groups=entry.groups, targets=1, size=size)
         return
-    built = registry.build(model, groups=entry.groups, heads=1, size=size)
+    built = registry.build(model, groups=entry.groups, targets=1, size=size)
     lead = (1,) if network.example == "slice" else (1, entry.depth)
     channels = 1 if network.example == "series" else sum(entry.groups)
     images = jax.ShapeDtypeStruct((*lead, size, size, channels), jnp.float32)
@@ -130,11 +130,11 @@ def test_odd_sizes_are_taken_or_the_sizes_that_can_be_are_named(name: str) -> No
 
 def test_a_mistyped_option_and_an_unknown_network_name_the_nearest() -> None:
     with pytest.raises(UserError, match="Did you mean dme_net"):
-        registry.build(experiment.Model("dme_nett"), groups=(4, 1), heads=1, size=32)
+        registry.build(experiment.Model("dme_nett"), groups=(4, 1), targets=1, size=32)
     with pytest.raises(UserError, match="model.temporl: dme_net has no such option. Did you mean temporal"):
-        registry.build(experiment.Model("dme_net", {"temporl": True}), groups=(4, 1), heads=1, size=32)
+        registry.build(experiment.Model("dme_net", {"temporl": True}), groups=(4, 1), targets=1, size=32)
     with pytest.raises(UserError, match="model.width=wide: a whole number"):
-        registry.build(experiment.Model("dme_net", {"width": "wide"}), groups=(4, 1), heads=1, size=32)
+        registry.build(experiment.Model("dme_net", {"width": "wide"}), groups=(4, 1), targets=1, size=32)
 
 
 STRANGE = ("-1", "0", "1", "1e9", "none", "[]", "[1,1,1,1]", "true", "x", "33", "series", '[["CT"]]')

@@ -92,7 +92,7 @@ def _recipe(entry: linen.Entry) -> tuple[Experiment, str]:
     data = Data(
         layout="none",
         groups=groups,
-        targets=tuple(f"target{head}" for head in range(1, entry.heads + 1)),
+        targets=tuple(f"target{target}" for target in range(1, entry.targets + 1)),
         example=linen.find(entry.network).example,
         size=entry.size,
         depth=entry.depth,

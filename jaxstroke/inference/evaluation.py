@@ -32,8 +32,8 @@ def evaluate(
         study = read_study(case, images=tuple(images), masks=tuple(one for found in readers for one in found))
         for system in systems:
             probabilities = system.answer(study).probabilities
-            for head, found in enumerate(readers):
-                mask = system.mask(probabilities[..., head])
+            for index, found in enumerate(readers):
+                mask = system.mask(probabilities[..., index])
                 for target in found:
                     scores = scorecard.score(mask, study.masks[target], study.spacing_mm)
                     about = {"study": case.study, "patient": case.patient, "target": target, "system": system.name}

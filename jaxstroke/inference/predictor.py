@@ -85,9 +85,9 @@ class Predictor:
         return self._answer(self._predict(np.asarray(images, np.float32)))
 
     def _answer(self, values: np.ndarray) -> Answer:
-        heads = len(self._data.targets)
-        maps = {path: values[..., heads + index] for index, path in enumerate(self._maps)}
-        return Answer(values[..., :heads], maps)
+        targets = len(self._data.targets)
+        maps = {path: values[..., targets + index] for index, path in enumerate(self._maps)}
+        return Answer(values[..., :targets], maps)
 
     def _channel_count(self) -> int:
         return len(self._data.targets) + len(self._maps)
@@ -212,8 +212,8 @@ def _pieces(column: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray, 
 class _Blend:
     """Weighted mean of overlapping windows of probabilities."""
 
-    def __init__(self, shape: tuple[int, ...], window: tuple[int, ...], heads: int) -> None:
-        self._sum = np.zeros((*shape, heads), np.float32)
+    def __init__(self, shape: tuple[int, ...], window: tuple[int, ...], targets: int) -> None:
+        self._sum = np.zeros((*shape, targets), np.float32)
         self._weight = np.zeros((*shape, 1), np.float32)
         self._plane = blending_weights(window)[..., None]
 

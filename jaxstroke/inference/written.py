@@ -30,8 +30,8 @@ def write(
     for path, values in answer.maps.items():
         _write_volume(maps[path], values.astype(np.float32), study)
     told = []
-    for head, target in enumerate(targets):
-        values = answer.probabilities[..., head].astype(np.float32)
+    for index, target in enumerate(targets):
+        values = answer.probabilities[..., index].astype(np.float32)
         mask = system.mask(values)
         name = stem if len(targets) == 1 else f"{stem}_{target.replace('/', '-').lower()}"
         files = {

@@ -24,7 +24,7 @@ def build(experiment: Experiment, **fields: Any) -> nn.Module:
     return registry.build(
         experiment.model,
         groups=(*(len(group) for group in data.groups), *(1 for _ in data.derived)),
-        heads=len(data.targets),
+        targets=len(data.targets),
         size=data.size,
         **fields,
     )

@@ -33,9 +33,9 @@ TRANSPOSED_KERNEL = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "unifo
 
 
 class AttentionUNet(nn.Module):
-    """images (B, H, W, C) -> Outputs with logits (B, H, W, heads)."""
+    """images (B, H, W, C) -> Outputs with logits (B, H, W, targets)."""
 
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     axis_name: str | None = None
     dtype: Any = None
@@ -64,7 +64,7 @@ class AttentionUNet(nn.Module):
             x = DoubleConv(features, axis_name=self.axis_name, dtype=self.dtype, name=f"decoder{number}")(
                 x, train=train
             )
-        return Outputs(LogitHead(self.heads, name="head")(x))
+        return Outputs(LogitHead(self.targets, name="head")(x))
 
 
 NETWORK = Network("attention_unet", AttentionUNet, "slice")

@@ -38,7 +38,7 @@ class CascadeNet(nn.Module):
     the skips and gives the synthetic map (B, H, W, 1); `residual` makes the blocks residual.
     """
 
-    heads: int
+    targets: int
     refinement: bool = True
     attention: bool = True
     residual: bool = False
@@ -57,7 +57,7 @@ class CascadeNet(nn.Module):
                 x, skips[level - 1], train=train
             )
             levels.append(x)
-        logits = LogitHead(self.heads, name="head")(x)
+        logits = LogitHead(self.targets, name="head")(x)
         features = {}
         if gate is not None:
             features["synthetic"] = synthetic_map(gate.similarity)
@@ -70,7 +70,7 @@ class CascadeNet(nn.Module):
         *coarse, finest = levels
         size = (finest.shape[-3], finest.shape[-2])
         return [
-            resize_bilinear(LogitHead(self.heads, name=f"side_head{LEVELS - index}")(x), size, align_corners=False)
+            resize_bilinear(LogitHead(self.targets, name=f"side_head{LEVELS - index}")(x), size, align_corners=False)
             for index, x in enumerate(coarse)
         ]
 

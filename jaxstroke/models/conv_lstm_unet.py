@@ -28,7 +28,7 @@ STRIDE = 2 ** (LEVELS - 1)  # of the deepest map
 
 
 class ConvLSTMUNet(nn.Module):
-    """images (B, T, H, W, C), valid (B, T) -> Outputs with logits (B, T, H, W, heads).
+    """images (B, T, H, W, C), valid (B, T) -> Outputs with logits (B, T, H, W, targets).
 
     For streaming, `initial_memory` and `step` do the same one slice at a time.
 
@@ -36,7 +36,7 @@ class ConvLSTMUNet(nn.Module):
       width: channels of the finest level; the ConvLSTM has 8 times as many.
     """
 
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     dtype: Any = None
 
@@ -46,7 +46,7 @@ class ConvLSTMUNet(nn.Module):
         self.conv_lstm = ConvLSTMCell(widths[-1] // 2, self.dtype)
         self.fuse = Conv(widths[-1], 1, dtype=self.dtype)
         self.decoder = Decoder(self.dtype)
-        self.head = LogitHead(self.heads)
+        self.head = LogitHead(self.targets)
 
     def __call__(self, images: jax.Array, valid: jax.Array, *, train: bool = False) -> Outputs:
         del train  # group normalisation, and no dropout: there is no difference
@@ -58,13 +58,13 @@ class ConvLSTMUNet(nn.Module):
         return self.conv_lstm.initial(batch, height // STRIDE, width // STRIDE)
 
     def step(self, memory: LSTMState, images: jax.Array, valid: jax.Array) -> tuple[LSTMState, Outputs]:
-        """One slice a subject: images (B, H, W, C), valid (B,) -> the memory after it, logits (B, H, W, heads)."""
+        """One slice a subject: images (B, H, W, C), valid (B,) -> the memory after it, logits (B, H, W, targets)."""
         *skips, deepest = self._encode(images)
         memory, hidden = self.conv_lstm(memory, (deepest, valid))
         return memory, self._decode(hidden, skips)
 
     def scan(self, memory: LSTMState, images: jax.Array, valid: jax.Array) -> tuple[LSTMState, Outputs]:
-        """Many slices, first to last: images (B, T, H, W, C), valid (B, T) -> memory, logits (B, T, H, W, heads)."""
+        """Many slices, first to last: images (B, T, H, W, C), valid (B, T) -> memory, logits (B, T, H, W, targets)."""
         batch, slices = images.shape[:2]
         # Encoder and decoder remember nothing, so they take all slices at once; only the memory walks.
         *skips, deepest = self._encode(images.reshape(batch * slices, *images.shape[2:]))

@@ -49,7 +49,7 @@ def input_shape(entry: registry.Entry) -> tuple[int, ...]:
 def measure(entry: registry.Entry) -> Size:
     """Builds a line of the catalogue and counts it, by shapes alone."""
     model = Model(entry.network, entry.options)
-    network = registry.build(model, groups=entry.groups, heads=entry.heads, size=entry.size)
+    network = registry.build(model, groups=entry.groups, targets=entry.targets, size=entry.size)
     inputs = [jax.ShapeDtypeStruct((1, *input_shape(entry)), jnp.float32)]
     if registry.find(entry.network).example == "clip":
         inputs.append(jax.ShapeDtypeStruct((1, entry.depth), jnp.bool_))

@@ -38,7 +38,7 @@ class CrossDomainNet(nn.Module):
     """
 
     groups: tuple[int, ...]
-    heads: int
+    targets: int
     version: Literal["unimodal", "v1", "v2", "v3"] = "v1"
     literal: bool = False
     joint: bool = False
@@ -101,10 +101,10 @@ class CrossDomainNet(nn.Module):
 
     def _check(self, images: jax.Array) -> None:
         expected = 1 if self.version == "unimodal" else 2
-        if len(self.groups) != expected or self.heads != expected:
+        if len(self.groups) != expected or self.targets != expected:
             raise UserError(
                 f"model.version={self.version}: it takes {expected} modality group(s) in data.groups and as many "
-                f"targets in data.targets, and there are {len(self.groups)} and {self.heads}"
+                f"targets in data.targets, and there are {len(self.groups)} and {self.targets}"
             )
         check_divisible(images, 2 ** self._depth(), "cross_domain")
 
@@ -134,7 +134,7 @@ CATALOGUE = tuple(
         224,
         (1,) if version == "unimodal" else (1, 1),
         {"version": version, **options},
-        heads=1 if version == "unimodal" else 2,
+        targets=1 if version == "unimodal" else 2,
     )
     for version in ("unimodal", "v1", "v2", "v3")
     for suffix, options in (("", {}), ("_joint", {"joint": True}), ("_literal", {"literal": True}))

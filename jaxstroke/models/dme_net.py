@@ -76,7 +76,7 @@ class Features:
 
 
 class DMENet(nn.Module):
-    """images (B, T, H, W, C), valid (B, T) -> Outputs with logits (B, T, H, W, heads).
+    """images (B, T, H, W, C), valid (B, T) -> Outputs with logits (B, T, H, W, targets).
 
     For streaming, `initial_memory` and `step` do the same one slice at a time:
 
@@ -87,7 +87,7 @@ class DMENet(nn.Module):
 
     Attributes:
       groups: channels in each modality group; the last group is the structural stream, the others the temporal one.
-      heads: targets.
+      targets: targets.
       width: channels of the finest skip (both streams together); all other widths go in proportion to it.
       memory_slices: how many slices the temporal memory holds.
       prototypes: slots of the spatial memory.
@@ -98,7 +98,7 @@ class DMENet(nn.Module):
     """
 
     groups: tuple[int, ...]
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     memory_slices: int = 6
     prototypes: int = 64
@@ -128,7 +128,7 @@ class DMENet(nn.Module):
         if self.temporal or self.spatial:
             self.fuse = Conv(2 * deepest, 1, dtype=self.dtype)
         self.decoder = Decoder(self.dtype)
-        self.head = LogitHead(self.heads)
+        self.head = LogitHead(self.targets)
 
     def __call__(self, images: jax.Array, valid: jax.Array, *, train: bool = False) -> Outputs:
         """The same answer in training and in use, except that training decodes all slices once more, side by side.
@@ -154,11 +154,11 @@ class DMENet(nn.Module):
         )
 
     def step(self, memory: Memory, images: jax.Array, valid: jax.Array) -> tuple[Memory, Outputs]:
-        """One slice of each subject: images (B, H, W, C), valid (B,) -> memory, logits (B, H, W, heads)."""
+        """One slice of each subject: images (B, H, W, C), valid (B,) -> memory, logits (B, H, W, targets)."""
         return self._advance(memory, self._encode(images), valid)
 
     def scan(self, memory: Memory, images: jax.Array, valid: jax.Array) -> tuple[Memory, Outputs]:
-        """Many slices, first to last: images (B, T, H, W, C), valid (B, T) -> memory, logits (B, T, H, W, heads)."""
+        """Many slices, first to last: images (B, T, H, W, C), valid (B, T) -> memory, logits (B, T, H, W, targets)."""
         return self._walk(DMENet._advance, memory, self._encode_clip(images), valid)
 
     def _walk(self, advance: Any, memory: Memory, features: Features, valid: jax.Array) -> tuple[Memory, Any]:
@@ -230,7 +230,7 @@ class DMENet(nn.Module):
         return Memory(temporal, spatial)
 
     def _decode(self, z: jax.Array, skips: tuple[jax.Array, ...]) -> jax.Array:
-        """(N, h, w, c) and its skips, finest first -> logits (N, H, W, heads)."""
+        """(N, h, w, c) and its skips, finest first -> logits (N, H, W, targets)."""
         return self.head(self.decoder(z, skips))
 
     def _combine(self, z: jax.Array, from_time: jax.Array | None, from_space: jax.Array | None) -> jax.Array | None:
@@ -249,8 +249,8 @@ def _over_clip(function: Callable[..., Any], *clips: Any) -> Any:
 
 def _coarse(mask: jax.Array) -> jax.Array:
     """The share of lesion in each cell of the deepest map: (B, H, W, K) -> (B, H / 16, W / 16, K)."""
-    batch, height, width, heads = mask.shape
-    return mask.reshape(batch, height // STRIDE, STRIDE, width // STRIDE, STRIDE, heads).mean(axis=(2, 4))
+    batch, height, width, targets = mask.shape
+    return mask.reshape(batch, height // STRIDE, STRIDE, width // STRIDE, STRIDE, targets).mean(axis=(2, 4))
 
 
 NETWORK = Network("dme_net", DMENet, "clip", multiple=STRIDE)

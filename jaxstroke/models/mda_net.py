@@ -46,7 +46,7 @@ class MDANet(nn.Module):
     """
 
     groups: tuple[int, ...]
-    heads: int
+    targets: int
     size: int
     blocks: Literal["multi_scale", "double"] = "multi_scale"
     skip: Combination = "subtract"
@@ -78,7 +78,7 @@ class MDANet(nn.Module):
             skip = DifferenceAwareSkip(self.skip, self.dtype, name=f"skip{level}")(pair, x)
             x = jnp.concatenate([skip, x], axis=-1)
             x = DoubleConv(pair.shape[-1], name=f"decoder{level}", **settings)(x, train=train)
-        return Outputs(LogitHead(self.heads, name="head")(x), features={"group1": stems[0], "group2": stems[1]})
+        return Outputs(LogitHead(self.targets, name="head")(x), features={"group1": stems[0], "group2": stems[1]})
 
     def _fuse(self, pair: jax.Array) -> jax.Array:
         """(B, 2, h, w, C) -> the same shape, each group's map informed by the other's."""

@@ -34,13 +34,13 @@ LEVELS = 5
 
 
 class MSNet(nn.Module):
-    """images (B, H, W, C) -> Outputs with logits (B, H, W, heads).
+    """images (B, H, W, C) -> Outputs with logits (B, H, W, targets).
 
     Attributes:
       width: channels of the finest level of the encoder, and of all unified maps.
     """
 
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     axis_name: str | None = None
     dtype: Any = None
@@ -71,7 +71,7 @@ class MSNet(nn.Module):
             enhanced = unit(name=f"enhance{number}")(gathered, train=train)
             x = resize_bilinear(x, enhanced.shape[-3:-1])
             x = unit(name=f"decoder{number}")(enhanced + x, train=train)
-        return Outputs(LogitHead(self.heads, name="head")(x))
+        return Outputs(LogitHead(self.targets, name="head")(x))
 
 
 def _distance(fine: jax.Array, coarse: jax.Array) -> jax.Array:

@@ -26,13 +26,13 @@ LEVELS = 5
 
 
 class OctopusNet(nn.Module):
-    """images (B, H, W, C), one modality a channel -> Outputs with logits (B, H, W, heads).
+    """images (B, H, W, C), one modality a channel -> Outputs with logits (B, H, W, targets).
 
     Attributes:
       width: channels of a modality's finest map; fused maps have twice as many.
     """
 
-    heads: int = 1
+    targets: int = 1
     width: int = 16
     axis_name: str | None = None
     dtype: Any = None
@@ -50,7 +50,7 @@ class OctopusNet(nn.Module):
             for number, (width, maps) in enumerate(zip(widths, zip(*arms, strict=True), strict=True), start=1)
         ]
         x = Decoder(name="decoder", **settings)(fused, train=train)
-        return Outputs(LogitHead(self.heads, name="head")(x))
+        return Outputs(LogitHead(self.targets, name="head")(x))
 
 
 NETWORK = Network("octopus_net", OctopusNet, "slice")

@@ -51,9 +51,9 @@ class TimeAttention(nn.Module):
 
 
 class PerfUNet(nn.Module):
-    """images (B, T, H, W, 1), the time points of one slice -> Outputs with logits (B, H, W, heads)."""
+    """images (B, T, H, W, 1), the time points of one slice -> Outputs with logits (B, H, W, targets)."""
 
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     axis_name: str | None = None
     dtype: Any = None
@@ -69,7 +69,7 @@ class PerfUNet(nn.Module):
             x = VolumeDoubleConv(features, features, name=f"encoder{number}", **settings)(x, train=train)
             static.append(TimeAttention(self.dtype, name=f"reduce{number}")(x))
         x = Decoder(name="decoder", **settings)(static, train=train)
-        return Outputs(LogitHead(self.heads, name="head")(x))
+        return Outputs(LogitHead(self.targets, name="head")(x))
 
 
 def _pool_time(x: jax.Array) -> jax.Array:

@@ -71,14 +71,14 @@ def _mean3x3(x: jax.Array) -> jax.Array:
 
 
 class PoolUNet(nn.Module):
-    """images (B, H, W, C) -> Outputs with logits (B, H, W, heads).
+    """images (B, H, W, C) -> Outputs with logits (B, H, W, targets).
 
     Attributes:
       width: half the channels of the encoder's finest map; 32 is PoolFormer-S12.
       depths: blocks of the encoder's four stages, finest first.
     """
 
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     depths: tuple[int, ...] = (2, 2, 6, 2)
     axis_name: str | None = None
@@ -97,7 +97,7 @@ class PoolUNet(nn.Module):
         x = DoubleConv(self.width, name="half", **settings)(x, train=train)
         x = resize_bilinear(x, (height, width))
         x = DoubleConv(self.width // 2, name="full", **settings)(x, train=train)
-        return Outputs(LogitHead(self.heads, name="head")(x))
+        return Outputs(LogitHead(self.targets, name="head")(x))
 
     def _encode(self, x: jax.Array) -> list[jax.Array]:
         """The maps at 1/4, 1/8, 1/16 and 1/32."""

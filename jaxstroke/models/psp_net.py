@@ -49,14 +49,14 @@ class PyramidPooling(nn.Module):
 
 
 class PSPNet(nn.Module):
-    """images (B, H, W, C) -> Outputs with logits (B, H, W, heads).
+    """images (B, H, W, C) -> Outputs with logits (B, H, W, targets).
 
     Attributes:
       width: channels of the stem; the deepest map has 32 times as many.
       units: bottlenecks of each stage.
     """
 
-    heads: int = 1
+    targets: int = 1
     width: int = 64
     units: tuple[int, ...] = (3, 4, 6, 3)
     axis_name: str | None = None
@@ -83,7 +83,7 @@ class PSPNet(nn.Module):
                 x = block(x, train=train)
         x = PyramidPooling(name="pyramid", **settings)(x, train=train)
         x = ConvNormAct(8 * self.width, name="fuse", **settings)(x, train=train)
-        logits = LogitHead(self.heads, name="head")(x)
+        logits = LogitHead(self.targets, name="head")(x)
         return Outputs(resize_bilinear(logits, images.shape[-3:-1]))
 
 

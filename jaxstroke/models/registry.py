@@ -38,7 +38,7 @@ _RANGED: dict[Any, Any] = {int: _WHOLE, float: _SHARE, tuple[int, ...]: tuple[_W
 _DTYPE = Literal["float32", "bfloat16", "float16"] | None
 
 # Linen fields that the experiment, the mesh or Flax decides, not the options of the model.
-_GIVEN = ("groups", "heads", "size", "axis_name", "parent", "name", "scope")
+_GIVEN = ("groups", "targets", "size", "axis_name", "parent", "name", "scope")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Network:
 
     `example` says what one example is: a slice (H, W, C), a clip of slices (T, H, W, C), a volume (D, H, W, C), or
     a series of time points of one slice (T, H, W, 1).  The module's fields are its options; of these `groups`
-    (channels in each modality group), `heads` (targets) and `size` (pixels) are filled in from the experiment where
+    (channels in each modality group), `targets` (targets) and `size` (pixels) are filled in from the experiment where
     the module has them.  `multiple` is what height and width must be divisible by.
     """
 
@@ -78,7 +78,7 @@ class Entry:
     groups: tuple[int, ...]
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     depth: int = 1  # slices, or time points
-    heads: int = 1
+    targets: int = 1
     published: tuple[Published, ...] = ()
 
 
@@ -124,7 +124,7 @@ def find(name: str) -> Network:
     return networks()[name]
 
 
-def build(model: Model, *, groups: tuple[int, ...], heads: int, size: int, **fields: Any) -> nn.Module:
+def build(model: Model, *, groups: tuple[int, ...], targets: int, size: int, **fields: Any) -> nn.Module:
     """Builds the Linen module; an unknown or ill-typed option names the nearest ones.
 
     `fields` are further module fields (such as `axis_name`), set where the module has them.
@@ -146,7 +146,7 @@ def build(model: Model, *, groups: tuple[int, ...], heads: int, size: int, **fie
         if name not in options:
             raise UserError(f"model.{name}: {network.name} has no such option.{nearest(name, options)}")
         values[name] = _option(name, value, options[name])
-    given = {"groups": groups, "heads": heads, "size": size, **fields}
+    given = {"groups": groups, "targets": targets, "size": size, **fields}
     values.update({name: value for name, value in given.items() if name in hints})
     return network.module(**values)
 

@@ -83,7 +83,7 @@ class Stage(nn.Module):
 
 
 class SwinUNet(nn.Module):
-    """images (B, size, size, C) -> Outputs with logits (B, size, size, heads).
+    """images (B, size, size, C) -> Outputs with logits (B, size, size, targets).
 
     Attributes:
       size: pixels, a multiple of 32.
@@ -93,7 +93,7 @@ class SwinUNet(nn.Module):
       window: pixels of a window's side, at most.
     """
 
-    heads: int = 1
+    targets: int = 1
     size: int = 224
     width: int = 96
     depths: tuple[int, ...] = (2, 2, 2, 2)
@@ -125,7 +125,7 @@ class SwinUNet(nn.Module):
             x = self._stage(stage, f"decoder{stage + 1}")(x)
         x = LayerNorm(self.dtype, name="top_norm")(x)
         x = PatchExpanding(self.width, PATCH, self.dtype, name="expand0")(x)
-        return Outputs(LogitHead(self.heads, name="head")(x))
+        return Outputs(LogitHead(self.targets, name="head")(x))
 
     def _stage(self, stage: int, name: str) -> Stage:
         return Stage(self.depths[stage], self.attention_heads[stage], self.window, self.dtype, name=name)

@@ -81,7 +81,7 @@ class ResNet50Encoder(nn.Module):
 
 
 class TransUNet(nn.Module):
-    """images (B, size, size, C) -> Outputs with logits (B, size, size, heads).
+    """images (B, size, size, C) -> Outputs with logits (B, size, size, targets).
 
     Attributes:
       size: pixels; the position embedding has ceil(size / 16)^2 rows.
@@ -91,7 +91,7 @@ class TransUNet(nn.Module):
       decoder: channels of its input and of its four levels, coarsest first.
     """
 
-    heads: int = 1
+    targets: int = 1
     size: int = 224
     backbone: Literal["light", "resnet50"] = "light"
     width: int = 128
@@ -127,7 +127,7 @@ class TransUNet(nn.Module):
         x = resize_bilinear(x, images.shape[-3:-1])
         x = DoubleConv(widths[-1], name=f"decoder{len(widths)}", **settings)(x, train=train)
         x = at_least_float32(x)
-        return Outputs(Conv(self.heads, 3, dtype=x.dtype, name="head")(x))
+        return Outputs(Conv(self.targets, 3, dtype=x.dtype, name="head")(x))
 
     def _transform(self, x: jax.Array) -> jax.Array:
         """(B, h, w, C) -> (B, h, w, hidden) by way of h * w tokens, row by row."""

@@ -22,9 +22,9 @@ LEVELS = 5
 
 
 class UNet(nn.Module):
-    """images (B, H, W, C) -> Outputs with logits (B, H, W, heads)."""
+    """images (B, H, W, C) -> Outputs with logits (B, H, W, targets)."""
 
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     axis_name: str | None = None
     dtype: Any = None
@@ -34,7 +34,7 @@ class UNet(nn.Module):
         widths = doubling_widths(self.width, LEVELS)
         levels = Encoder(widths, self.axis_name, self.dtype, name="encoder")(images, train=train)
         x = Decoder(self.axis_name, self.dtype, name="decoder")(levels, train=train)
-        return Outputs(LogitHead(self.heads, name="head")(x))
+        return Outputs(LogitHead(self.targets, name="head")(x))
 
 
 NETWORK = Network("unet", UNet, "slice")

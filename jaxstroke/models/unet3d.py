@@ -28,13 +28,13 @@ LEVELS = 4
 
 
 class UNet3D(nn.Module):
-    """images (B, D, H, W, C) -> Outputs with logits (B, D, H, W, heads).
+    """images (B, D, H, W, C) -> Outputs with logits (B, D, H, W, targets).
 
     Attributes:
       width: channels of the very first convolution; the levels have 2, 4, 8, 16 times as many.
     """
 
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     axis_name: str | None = None
     dtype: Any = None
@@ -55,7 +55,7 @@ class UNet3D(nn.Module):
             x = resize_bilinear(x, skip.shape[-3:-1])
             x = jnp.concatenate([skip, x], axis=-1)
             x = VolumeDoubleConv(features, features, name=f"decoder{number}", **settings)(x, train=train)
-        return Outputs(LogitHead(self.heads, name="head")(x))
+        return Outputs(LogitHead(self.targets, name="head")(x))
 
 
 NETWORK = Network("unet3d", UNet3D, "volume")

@@ -28,9 +28,9 @@ LEVELS = 5
 
 
 class UNetPlusPlus(nn.Module):
-    """images (B, H, W, C) -> Outputs with logits (B, H, W, heads)."""
+    """images (B, H, W, C) -> Outputs with logits (B, H, W, targets)."""
 
-    heads: int = 1
+    targets: int = 1
     width: int = 32
     axis_name: str | None = None
     dtype: Any = None
@@ -48,7 +48,7 @@ class UNetPlusPlus(nn.Module):
                     widths[level], axis_name=self.axis_name, dtype=self.dtype, name=f"node{level + 1}_{column + 1}"
                 )
                 row.append(node(jnp.concatenate([*row, below], axis=-1), train=train))
-        return Outputs(LogitHead(self.heads, name="head")(rows[0][-1]))
+        return Outputs(LogitHead(self.targets, name="head")(rows[0][-1]))
 
 
 NETWORK = Network("unet_plus_plus", UNetPlusPlus, "slice")

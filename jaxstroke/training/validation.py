@@ -90,10 +90,10 @@ class Validation:
         masks = self._cache.array(study, "masks")
         probabilities = predictor.prepared(self._cache.array(study, "images")).probabilities
         scores: dict[str, list[float]] = {name: [] for name in (*CHOICES, "hd95_mm")}
-        for head in range(probabilities.shape[-1]):
-            mask = probabilities[..., head] > settings.threshold
+        for target in range(probabilities.shape[-1]):
+            mask = probabilities[..., target] > settings.threshold
             mask = largest_component(mask) if settings.largest_component else mask
-            reference = np.asarray(masks[..., head]) > 0
+            reference = np.asarray(masks[..., target]) > 0
             scores["dice"].append(overlap.dice(mask, reference))
             scores["slice_dice_empty_1"] += overlap.slice_dice(mask, reference, empty=1.0).tolist()
             scores["slice_dice_empty_0"] += overlap.slice_dice(mask, reference, empty=0.0).tolist()

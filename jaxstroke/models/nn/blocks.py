@@ -114,10 +114,10 @@ class DoubleConv(nn.Module):
 class LogitHead(nn.Module):
     """The last 1 x 1 convolution, in float32 whatever the width of the arithmetic before it."""
 
-    heads: int
+    targets: int
     initializer: str = "torch"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = at_least_float32(x)
-        return Conv(self.heads, 1, initializer=self.initializer, dtype=x.dtype, name="conv")(x)
+        return Conv(self.targets, 1, initializer=self.initializer, dtype=x.dtype, name="conv")(x)

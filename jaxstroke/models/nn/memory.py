@@ -182,7 +182,7 @@ class TemporalMemory(nn.Module):
         mask: jax.Array,
         valid: jax.Array,
     ) -> TemporalState:
-        """Remembers a slice: what was read for it, its features (B, H, W, C), and its mask (B, H, W, heads)."""
+        """Remembers a slice: what was read for it, its features (B, H, W, C), and its mask (B, H, W, targets)."""
         value = self.value(_concatenate(z, mask))
         new = TemporalState(
             keys=push(state.keys, reading.key),

@@ -16,7 +16,7 @@ from jaxstroke.torch_twin.registry import Small, Twin
 class AttentionUNet(nn.Module):
     """(B, C, H, W) -> logits (B, K, H, W)."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int) -> None:
         super().__init__()
         widths = doubling_widths(width, 5)
         self.encoder = Encoder(sum(groups), widths)
@@ -24,7 +24,7 @@ class AttentionUNet(nn.Module):
             self.add_module(f"up{number}", nn.ConvTranspose2d(2 * features, features, 2, stride=2))
             self.add_module(f"gate{number}", AdditiveGate(features, features, features // 2, norm=True))
             self.add_module(f"decoder{number}", DoubleConv(2 * features, features))
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         *skips, x = self.encoder(images)

@@ -18,7 +18,7 @@ class CascadeNet(nn.Module):
     """(B, C, H, W) -> logits (B, K, H, W), with side logits and the synthetic map where the options ask for them."""
 
     def __init__(
-        self, *, groups: tuple[int, ...], heads: int, refinement: bool, attention: bool, residual: bool, width: int
+        self, *, groups: tuple[int, ...], targets: int, refinement: bool, attention: bool, residual: bool, width: int
     ) -> None:
         super().__init__()
         style = Style(residual=residual)
@@ -28,9 +28,9 @@ class CascadeNet(nn.Module):
         for level in range(1, LEVELS):
             decoder = DecoderLevel(widths[level], widths[level - 1], style, upsample_bilinear, gated=attention)
             self.add_module(f"decoder{level}", decoder)
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
         for level in range(2, LEVELS + 1) if refinement else ():
-            self.add_module(f"side_head{level}", LogitHead(widths[level - 1], heads))
+            self.add_module(f"side_head{level}", LogitHead(widths[level - 1], targets))
 
     def forward(self, images: Tensor) -> Outputs:
         *skips, x = self.encoder(images)

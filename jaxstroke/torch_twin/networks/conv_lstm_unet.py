@@ -19,14 +19,14 @@ STRIDE = 2 ** (LEVELS - 1)
 class ConvLSTMUNet(nn.Module):
     """images (B, T, C, H, W), valid (B, T) -> logits (B, T, K, H, W); `step` does the same one slice at a time."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int) -> None:
         super().__init__()
         widths = doubling_widths(width, LEVELS)
         self.encoder = Encoder(sum(groups), widths)
         self.conv_lstm = ConvLSTMCell(widths[-1], widths[-1] // 2)
         self.fuse = Conv(widths[-1] // 2, widths[-1], 1)
         self.decoder = Decoder(widths)
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor, valid: Tensor) -> Outputs:
         memory = self.initial_memory(images.shape[0], *images.shape[-2:])

@@ -20,7 +20,7 @@ class CrossDomainNet(nn.Module):
         self,
         *,
         groups: tuple[int, ...],
-        heads: int,
+        targets: int,
         version: str,
         literal: bool,
         joint: bool,
@@ -29,8 +29,8 @@ class CrossDomainNet(nn.Module):
         momentum: float,
     ) -> None:
         super().__init__()
-        if heads != len(groups):
-            raise ValueError(f"{heads} heads for {len(groups)} modality groups")
+        if targets != len(groups):
+            raise ValueError(f"{targets} targets for {len(groups)} modality groups")
         style = Style(residual=True, dropout=dropout, momentum=momentum, epsilon=1e-3)
         widths = [width * 2**level for level in range(6)]
         self.groups = groups

@@ -32,7 +32,7 @@ class DMENet(nn.Module):
         self,
         *,
         groups: tuple[int, ...],
-        heads: int,
+        targets: int,
         width: int,
         memory_slices: int,
         prototypes: int,
@@ -46,13 +46,13 @@ class DMENet(nn.Module):
         self.temporal_encoder = Encoder(self.split, widths)
         self.structural_encoder = Encoder(groups[-1], widths)
         self.temporal_memory = (
-            TemporalMemory(deepest, heads, memory_slices, deepest // 4, deepest) if temporal else None
+            TemporalMemory(deepest, targets, memory_slices, deepest // 4, deepest) if temporal else None
         )
         self.spatial_memory = SpatialMemory(deepest, prototypes, deepest) if spatial else None
         self.memory_gate = MemoryGate(2 * deepest, deepest) if temporal and spatial else None
         self.fuse = Conv(deepest, 2 * deepest, 1) if temporal or spatial else None
         self.decoder = Decoder([2 * width for width in widths])
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor, valid: Tensor) -> Outputs:
         memory = self.initial_memory(images.shape[0], *images.shape[-2:])

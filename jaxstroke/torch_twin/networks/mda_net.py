@@ -23,7 +23,7 @@ class MDANet(nn.Module):
     """
 
     def __init__(
-        self, *, groups: tuple[int, ...], heads: int, size: int, blocks: str, skip: str, fusion: str, width: int
+        self, *, groups: tuple[int, ...], targets: int, size: int, blocks: str, skip: str, fusion: str, width: int
     ) -> None:
         super().__init__()
         self.first = groups[0]
@@ -45,7 +45,7 @@ class MDANet(nn.Module):
         for level in range(1, LEVELS):
             self.add_module(f"skip{level}", DifferenceAwareSkip(widths[level - 1], skip))
             self.add_module(f"decoder{level}", DoubleConv(3 * widths[level - 1], widths[level - 1]))
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         stems = [self.stem1(images[:, : self.first]), self.stem2(images[:, self.first :])]

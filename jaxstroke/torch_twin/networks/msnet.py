@@ -19,7 +19,7 @@ LEVELS = 5
 class MSNet(nn.Module):
     """(B, C, H, W) -> logits (B, K, H, W)."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int) -> None:
         super().__init__()
         widths = doubling_widths(width, LEVELS)
         self.encoder = Encoder(sum(groups), widths)
@@ -32,7 +32,7 @@ class MSNet(nn.Module):
         for level in range(1, LEVELS):
             self.add_module(f"enhance{level}", ConvNormAct(width, width))
             self.add_module(f"decoder{level}", ConvNormAct(width, width))
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         levels = self.encoder(images)

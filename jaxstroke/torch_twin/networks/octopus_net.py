@@ -14,7 +14,7 @@ from jaxstroke.torch_twin.registry import Small, Twin
 class OctopusNet(nn.Module):
     """(B, C, H, W), one modality a channel -> logits (B, K, H, W)."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int) -> None:
         super().__init__()
         widths = doubling_widths(width, 5)
         self.arms = sum(groups)
@@ -23,7 +23,7 @@ class OctopusNet(nn.Module):
         for number, features in enumerate(widths, start=1):
             self.add_module(f"fuse{number}", ConvNormAct(self.arms * features, 2 * features, 1))
         self.decoder = Decoder([2 * features for features in widths])
-        self.head = LogitHead(2 * width, heads)
+        self.head = LogitHead(2 * width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         arms = [

@@ -30,14 +30,14 @@ class TimeAttention(nn.Module):
 class PerfUNet(nn.Module):
     """(B, 1, T, H, W), the time points of one slice -> logits (B, K, H, W)."""
 
-    def __init__(self, *, heads: int, width: int) -> None:
+    def __init__(self, *, targets: int, width: int) -> None:
         super().__init__()
         widths = doubling_widths(width, LEVELS)
         for number, (before, features) in enumerate(zip((2, *widths[:-1]), widths, strict=True), start=1):
             self.add_module(f"encoder{number}", VolumeDoubleConv(before, features, features))
             self.add_module(f"reduce{number}", TimeAttention(features))
         self.decoder = Decoder(widths)
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         x = torch.cat([images, images.flip(-1)], dim=1)

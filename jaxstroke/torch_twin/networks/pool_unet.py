@@ -52,7 +52,7 @@ class PoolFormerBlock(nn.Module):
 class PoolUNet(nn.Module):
     """(B, C, H, W) -> logits (B, K, H, W)."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int, depths: tuple[int, ...]) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int, depths: tuple[int, ...]) -> None:
         super().__init__()
         widths = [parts * width for parts in S12_PARTS]
         self.depths = depths
@@ -67,7 +67,7 @@ class PoolUNet(nn.Module):
             self.add_module(f"decoder{number}", DoubleConv(features + below, features))
         self.half_ = DoubleConv(widths[0], width)
         self.full = DoubleConv(width, width // 2)
-        self.head = LogitHead(width // 2, heads)
+        self.head = LogitHead(width // 2, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         *skips, x = self._encode(images)

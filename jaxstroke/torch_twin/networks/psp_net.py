@@ -36,7 +36,7 @@ class PyramidPooling(nn.Module):
 class PSPNet(nn.Module):
     """(B, C, H, W) -> logits (B, K, H, W)."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int, units: tuple[int, ...]) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int, units: tuple[int, ...]) -> None:
         super().__init__()
         self.stem = ConvNorm(sum(groups), width, 7, 2)
         self.blocks: list[str] = []
@@ -51,7 +51,7 @@ class PSPNet(nn.Module):
                 before = 4 * inner
         self.pyramid = PyramidPooling(before)
         self.fuse = ConvNormAct(before + before // len(BINS) * len(BINS), 8 * width)
-        self.head = LogitHead(8 * width, heads)
+        self.head = LogitHead(8 * width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         x = max_pool_3x3(F.relu(self.stem(images)))

@@ -65,7 +65,7 @@ class SwinUNet(nn.Module):
         self,
         *,
         groups: tuple[int, ...],
-        heads: int,
+        targets: int,
         size: int,
         width: int,
         depths: tuple[int, ...],
@@ -88,7 +88,7 @@ class SwinUNet(nn.Module):
         self.bottom_norm = LayerNorm(widths[-1])
         self.top_norm = LayerNorm(width)
         self.expand0 = PatchExpanding(width, width, PATCH)
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         x = self.patch_norm(self.patch(images).permute(0, 2, 3, 1))

@@ -67,7 +67,7 @@ class TransUNet(nn.Module):
         self,
         *,
         groups: tuple[int, ...],
-        heads: int,
+        targets: int,
         size: int,
         backbone: str,
         width: int,
@@ -93,7 +93,7 @@ class TransUNet(nn.Module):
         self.levels = len(widths)
         for number, (features, skip) in enumerate(zip(widths, [*skip_widths[::-1], 0], strict=True), start=1):
             self.add_module(f"decoder{number}", DoubleConv(decoder[number - 1] + skip, features))
-        self.head = Conv(widths[-1], heads)
+        self.head = Conv(widths[-1], targets)
 
     def forward(self, images: Tensor) -> Outputs:
         *skips, x = self.encoder(images)

@@ -13,12 +13,12 @@ from jaxstroke.torch_twin.registry import Small, Twin
 class UNet(nn.Module):
     """(B, C, H, W) -> logits (B, K, H, W)."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int) -> None:
         super().__init__()
         widths = doubling_widths(width, 5)
         self.encoder = Encoder(sum(groups), widths)
         self.decoder = Decoder(widths)
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         return Outputs(self.head(self.decoder(self.encoder(images))))

@@ -17,9 +17,9 @@ LEVELS = 4
 class VolumeHead(nn.Module):
     """The last convolution, 1 x 1 in the plane and nothing through it, in float32 also under autocast."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, targets: int) -> None:
         super().__init__()
-        self.conv = Conv(channels, heads, 1)
+        self.conv = Conv(channels, targets, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         slices = x.transpose(1, 2)
@@ -31,14 +31,14 @@ class VolumeHead(nn.Module):
 class UNet3D(nn.Module):
     """(B, C, D, H, W) -> logits (B, K, D, H, W)."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int) -> None:
         super().__init__()
         widths = doubling_widths(2 * width, LEVELS)
         for level, (before, features) in enumerate(zip((sum(groups), *widths[:-1]), widths, strict=True), start=1):
             self.add_module(f"encoder{level}", VolumeDoubleConv(before, features // 2, features))
         for level, (features, below) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
             self.add_module(f"decoder{level}", VolumeDoubleConv(features + below, features, features))
-        self.head = VolumeHead(widths[0], heads)
+        self.head = VolumeHead(widths[0], targets)
 
     def forward(self, images: Tensor) -> Outputs:
         skips: list[Tensor] = []

@@ -17,7 +17,7 @@ LEVELS = 5
 class UNetPlusPlus(nn.Module):
     """(B, C, H, W) -> logits (B, K, H, W); node X(i, j) is `node{i + 1}_{j + 1}`."""
 
-    def __init__(self, *, groups: tuple[int, ...], heads: int, width: int) -> None:
+    def __init__(self, *, groups: tuple[int, ...], targets: int, width: int) -> None:
         super().__init__()
         widths = doubling_widths(width, LEVELS)
         self.encoder = Encoder(sum(groups), widths)
@@ -25,7 +25,7 @@ class UNetPlusPlus(nn.Module):
             for level in range(LEVELS - column):
                 channels = column * widths[level] + widths[level + 1]
                 self.add_module(f"node{level + 1}_{column + 1}", DoubleConv(channels, widths[level]))
-        self.head = LogitHead(width, heads)
+        self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
         rows = [[x] for x in self.encoder(images)]

@@ -96,9 +96,9 @@ class DoubleConv(nn.Module):
 class LogitHead(nn.Module):
     """The last convolution, in float32 also under autocast."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, targets: int) -> None:
         super().__init__()
-        self.conv = Conv(channels, heads, 1)
+        self.conv = Conv(channels, targets, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

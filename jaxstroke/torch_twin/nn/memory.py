@@ -68,11 +68,11 @@ class ConvGRU(nn.Module):
 class TemporalMemory(nn.Module):
     """A queue of past slices, read by similarity, and a recurrent unit behind it."""
 
-    def __init__(self, channels: int, heads: int, slices: int, key_width: int, value_width: int) -> None:
+    def __init__(self, channels: int, targets: int, slices: int, key_width: int, value_width: int) -> None:
         super().__init__()
         self.slices, self.key_width, self.value_width = slices, key_width, value_width
         self.key = Conv(channels, key_width, 1)
-        self.value = Conv(channels + heads, value_width)
+        self.value = Conv(channels + targets, value_width)
         self.recurrent = ConvGRU(value_width + channels, value_width)
 
     def initial(self, batch: int, height: int, width: int) -> TemporalState:
