@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -29,12 +29,24 @@ def mute() -> None:
 
 def say(text: str = "") -> None:
     if not _muted:
-        print(text, flush=True)
+        _print(text, sys.stdout)
 
 
 def warn(text: str) -> None:
     if not _muted:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        _print(f"warning: {text}", sys.stderr)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Work goes on when whoever read its output went away (`| head`): it did not ask it to stop."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # what is still in the stream's memory goes there too
+        os.close(nowhere)
+        if stream is sys.stdout:
+            warn("nobody reads this output any more; the work goes on without it")
 
 
 def next_command(*words: str) -> None:

@@ -203,7 +203,7 @@ def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phan
     if rows:
         plots.curves(rows, run.path / "curves.png", phantom=phantom)
     console.say(f"ended after epoch {ending.epoch} (step {ending.step}): {ending.reason}")
-    best = max((row for row in rows if row["dice"] is not None), key=lambda row: row["dice"], default=None)
+    best = max((row for row in rows if row.get("dice") is not None), key=lambda row: row["dice"], default=None)
     if best:
         mark = " [phantom]" if phantom else ""
         console.say(f"best validation Dice {best['dice']:.3f} in epoch {best['epoch']}{mark}; all is in {run.path}")

@@ -14,7 +14,8 @@ import pytest
 
 from jaxstroke import evaluate, phantom, predict, train
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import as_json, catalogue
+from jaxstroke.experiment import catalogue
+from jaxstroke.runs.folder import RunFolder
 from jaxstroke.training.display import Report
 from jaxstroke.training.stop_request import REQUEUE
 
@@ -66,7 +67,7 @@ def test_the_phantom_is_named_and_the_run_says_how_it_was_made(run: Path) -> Non
     about = json.loads((run / "about.json").read_text())
     assert about["phantom"] is True and about["seed"] == 0 and len(about["data_fingerprint"]) == 16
     assert set(about["split"]) == {"train", "validation", "test"}
-    assert as_json.from_json((run / "experiment.json").read_text()).name == "dme_isles18"
+    assert RunFolder(run).experiment().name == "dme_isles18"
     assert (run / "curves.png").stat().st_size > 1000 and list((run / "events").iterdir())
 
 

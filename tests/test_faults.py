@@ -115,7 +115,7 @@ def test_a_damaged_line_of_the_journal_is_named(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     for step in (1, 2, 3):
         journal.append({"step": step})
-    journal.path.write_text(journal.path.read_text().replace('{"step": 2}', '{"step" 2}'))
+    journal.path.write_text(journal.path.read_text().replace('"step": 2', '"step" 2'))
     with pytest.raises(UserError, match=r"journal\.jsonl: line 2 is damaged; delete this line"):
         journal.rows()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 
 from jaxstroke import sharding
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import catalogue, overrides
+from jaxstroke.experiment import as_json, catalogue, overrides
 from jaxstroke.runs import folder as runs
 from jaxstroke.runs.checkpoint import Checkpoints
 from jaxstroke.runs.journal import Journal
@@ -204,3 +205,56 @@ def test_experiment_in_the_folder_is_the_one_that_ran(tmp_path: Path) -> None:
     run = runs.RunFolder(tmp_path)
     run.start(one, {"data_fingerprint": "a"})
     assert run.experiment() == one
+
+
+def _spoilt(path: Path, how: str) -> None:
+    """Damages a file of a run folder."""
+    text = path.read_text() if path.is_file() else ""
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how == "a pipe":
+        os.mkfifo(path)
+    elif how == "a link to itself":
+        path.symlink_to(path)
+    else:
+        deep = "[" * 100_000 + "]" * 100_000
+        contents = {
+            "not UTF-8": b"\xff\xfe" + text.encode(),
+            "deep": (f'{{"data": {deep}}}' + "\n").encode(),
+            "a list": b"[1, 2]\n",
+            "a number": b"3\n",
+            "no keys": b"{}\n",
+            "wrong types": b'{"data": 3, "phantom": "no", "split": [1], "seed": {}, "versions": 1, "step": "x"}\n',
+            "cut": text.encode()[: len(text) // 2] + b"\n",
+            "one digit": text.replace("0", "1", 1).encode(),
+        }
+        path.write_bytes(contents[how])
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["a folder", "a pipe", "a link to itself", "not UTF-8", "deep", "a list", "a number", "no keys", "wrong types"]
+    + ["cut", "one digit"],
+)
+@pytest.mark.parametrize("name", ["experiment.json", "about.json", "journal.jsonl"])
+def test_a_damaged_file_of_a_run_folder_is_named_in_one_line(name: str, how: str, tmp_path: Path) -> None:
+    run = runs.RunFolder(tmp_path / "run")
+    split = {"train": ["a"], "validation": ["b"], "test": ["c"]}
+    data = {"data": "/there", "data_fingerprint": "f", "phantom": False, "split": split}
+    run.start(catalogue.load("dme_isles18"), runs.describe(device={}, seed=0, data=data))
+    run.journal.append({"step": 10, "epoch": 1, "dice": 0.5})
+    read = {"experiment.json": run.experiment, "about.json": run.about, "journal.jsonl": run.journal.rows}[name]
+    read()
+    _spoilt(run.path / name, how)
+    with pytest.raises(UserError, match=name.replace(".", r"\.")) as caught:
+        read()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_before_checksums_is_read(tmp_path: Path) -> None:
+    run = runs.RunFolder(tmp_path)
+    one = catalogue.load("mdanet_isles18")
+    (tmp_path / "experiment.json").write_text(as_json.to_json(one))
+    (tmp_path / "journal.jsonl").write_text('{"step": 10, "dice": 0.5, "hd95_mm": null}\n')
+    assert run.experiment() == one and run.journal.rows() == [{"step": 10, "dice": 0.5, "hd95_mm": None}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.source import open_source
 from jaxstroke.data.splits import Split
+from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.models import apply
 from jaxstroke.runs.folder import RunFolder
@@ -260,3 +262,18 @@ def test_killed_outright_and_started_again_equals_never_killed(whole: Any, tmp_p
     assert json.dumps(rows) == json.dumps(unhurt_rows)
     for one, other in zip(bits, unhurt_bits, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_folder_that_is_removed_while_it_trains_ends_in_one_line(
+    tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
+) -> None:
+    """It had ended with "all is in RUN" and code 0."""
+
+    class Removing(Report):
+        def stepped(self, step: int, loss: float, rate: float, images_per_second: float) -> None:
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match="run: the run folder was removed while it was trained in"):
+        _train(tiny, prepared, tmp_path / "run", Removing(None, phantom=True))
+    assert not (tmp_path / "run").exists()

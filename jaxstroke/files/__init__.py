@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxstroke.errors import UserError
 from jaxstroke.files.atomic import whole_file
+from jaxstroke.files.opened import read_text
+from jaxstroke.files.sealed import SEAL, sealed, unsealed
 
 
 def write_text(path: Path, text: str) -> None:
@@ -25,12 +28,29 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; is this a run folder?") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: it cannot be read ({error})") from None
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: it is not readable JSON ({error})") from None
+
+
+def write_sealed(path: Path, tree: Mapping[str, Any]) -> None:
+    """JSON that carries its own checksum."""
+    write_json(path, sealed(tree))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The inverse of `write_sealed`; what was written before files were sealed is taken as it is."""
+    tree = read_json(path)
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: it is damaged (it holds no group of fields)")
+    if SEAL not in tree:
+        return tree
+    found = unsealed(tree)
+    if found is None:
+        raise UserError(f"{path}: it is damaged or was changed by hand (its checksum does not fit)")
+    return found
 
 
 def sha256(path: Path) -> str:

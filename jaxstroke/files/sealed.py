@@ -13,19 +13,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_KEY = "sha256"
+SEAL = "sha256"
 
 
 def sealed(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {**tree, _KEY: _digest(tree)}
+    return {**tree, SEAL: _digest(tree)}
 
 
 def unsealed(tree: Any) -> dict[str, Any] | None:
     """The tree that was sealed, or None where it is not as it was."""
     if not isinstance(tree, dict):
         return None
-    rest = {key: value for key, value in tree.items() if key != _KEY}
-    return rest if tree.get(_KEY) == _digest(rest) else None
+    rest = {key: value for key, value in tree.items() if key != SEAL}
+    return rest if tree.get(SEAL) == _digest(rest) else None
 
 
 def _digest(tree: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ def run(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None
             code = main(list(sys.argv[1:] if arguments is None else arguments)) or 0
             sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        with contextlib.suppress(BrokenPipeError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
         code = 2
     except KeyboardInterrupt:
         _leave("interrupted", signals.INTERRUPTED)

@@ -11,6 +11,7 @@ curves.png        the journal drawn
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import platform
@@ -42,6 +43,10 @@ _MAY_DIFFER = (
 )
 
 
+# What every description of a run has, whatever made it.
+_ABOUT = {"data": str, "phantom": bool, "split": dict, "seed": int, "versions": dict}
+
+
 class RunFolder:
     """An opened run folder. Reading needs no lock; `locked` keeps a second trainer out."""
 
@@ -50,15 +55,32 @@ class RunFolder:
         self.journal = Journal(path / "journal.jsonl")
 
     def exists(self) -> bool:
-        return (self.path / "experiment.json").exists()
+        return os.path.lexists(self.path / "experiment.json")
 
     def experiment(self) -> Experiment:
         if not self.exists():
             raise UserError(f"{self.path}: this is no run folder (it holds no experiment.json); train one first")
-        return as_json.from_json((self.path / "experiment.json").read_text(encoding="utf-8"))
+        path = self.path / "experiment.json"
+        try:
+            return as_json.from_tree(Experiment, files.read_sealed(path), "")
+        except UserError as error:
+            raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
     def about(self) -> dict[str, Any]:
-        return files.read_json(self.path / "about.json")
+        path = self.path / "about.json"
+        tree = files.read_sealed(path)
+        for name, kind in _ABOUT.items():
+            if not isinstance(tree.get(name), kind):
+                raise UserError(f"{path}: it is damaged ({name} is missing or no {kind.__name__})")
+        studies = [one for part in ("train", "validation", "test") for one in tree["split"].get(part, [None])]
+        if not all(isinstance(one, str) for one in studies):
+            raise UserError(f"{path}: it is damaged (split must name train, validation and test studies)")
+        return tree
+
+    def check_there(self) -> None:
+        """A folder that is removed while its run trains: nothing that is saved from now on would be found."""
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: the run folder was removed while it was trained in; nothing is saved there")
 
     def checkpoints(self, *, keep_last: int = 2, keep_every_steps: int | None = None) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints", keep_last=keep_last, keep_every_steps=keep_every_steps)
@@ -69,18 +91,18 @@ class RunFolder:
         self.checkpoints().clear_unfinished()
         if self.exists():
             self.check_same(wanted)
-            recorded = self.about()
+            recorded = files.read_sealed(self.path / "about.json")
             before, now = recorded.get("data_fingerprint"), about.get("data_fingerprint")
             if "imported" in recorded and before is None:  # weights from elsewhere, which have seen no data here yet
-                files.write_json(self.path / "about.json", {**about, "imported": recorded["imported"]})
+                files.write_sealed(self.path / "about.json", {**about, "imported": recorded["imported"]})
             elif before != now:
                 raise UserError(
                     f"{self.path}: this run was begun on other data (fingerprint {before}, now {now}); "
                     "give it the same data, or start anew with --fresh"
                 )
         else:
-            files.write_json(self.path / "about.json", about)
-        files.write_text(self.path / "experiment.json", as_json.to_json(wanted) + "\n")
+            files.write_sealed(self.path / "about.json", about)
+        files.write_sealed(self.path / "experiment.json", dataclasses.asdict(wanted))
 
     def check_same(self, wanted: Experiment) -> None:
         fixed = ("training.epochs",) if wanted.schedule.name == "warmup_cosine" else ()

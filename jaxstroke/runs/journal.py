@@ -14,6 +14,7 @@ from typing import Any
 
 from jaxstroke import files
 from jaxstroke.errors import UserError
+from jaxstroke.files.sealed import SEAL, sealed, unsealed
 
 
 class Journal:
@@ -22,21 +23,18 @@ class Journal:
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns every whole line; a last line cut off by a crash is passed over."""
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return []
         rows = []
         for number, line in enumerate(self._text().split("\n")[:-1], start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            row = _row(line)
+            if row is None:
                 raise UserError(f"{self.path}: line {number} is damaged; delete this line to go on without it")
             rows.append(row)
         return rows
 
     def append(self, row: dict[str, Any]) -> None:
-        line = json.dumps({name: _plain(value) for name, value in row.items()})
+        line = json.dumps(sealed({name: _plain(value) for name, value in row.items()}))
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -46,15 +44,25 @@ class Journal:
             raise UserError(f"{self.path}: it cannot be written ({error.strerror}); free space there") from None
 
     def _text(self) -> str:
-        try:
-            return self.path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.path}: it cannot be read ({error})") from None
+        return files.read_text(self.path)
 
     def keep_until(self, step: int) -> None:
         """Drops the rows after a step."""
         rows = [row for row in self.rows() if row["step"] <= step]
-        files.write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        files.write_text(self.path, "".join(json.dumps(sealed(row)) + "\n" for row in rows))
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A line's figures, or None where they are not as they were written; lines of before had no checksum."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(row, dict) and SEAL in row:
+        row = unsealed(row)
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    return row if all(value is None or isinstance(value, (int, float)) for value in row.values()) else None
 
 
 def _plain(value: Any) -> Any:

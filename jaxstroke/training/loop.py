@@ -147,6 +147,7 @@ class Training:
                 ending = self._steps(first_step, self.last_step, stop)
             finally:
                 self._checkpoints.close()
+        self._run.check_there()
         # Asked in the very last step, the run is done, but whoever started it is still asked to stop.
         return dataclasses.replace(ending, code=ending.code or stop.agreed() or 0)
 
@@ -269,4 +270,5 @@ class Training:
         return patience is not None and epoch - self._progress.lowest_loss_epoch >= patience
 
     def _save(self, done: int) -> None:
+        self._run.check_there()
         self._checkpoints.save(done, self._state.trees(), dataclasses.asdict(self._progress))
