@@ -34,11 +34,14 @@ def dispatch(arguments: list[str]) -> int | None:
             console.say(f"  jaxstroke {name:{width}}  {purpose}")
         console.say("\n`jaxstroke DOOR --help` says what a door takes.")
         return 0
-    door, *words = arguments
-    if door not in known:
-        raise UserError(f"{door}: there is no such door.{nearest(door, known)} `jaxstroke` alone lists them all.")
-    sys.argv = [f"jaxstroke {door}", *words]  # what a usage line prints, and what a run folder tells of its making
-    return importlib.import_module(f"jaxstroke.{door}").main(words)
+    if arguments[0] == "--version":
+        console.say(f"jaxstroke {jaxstroke.__version__}")
+        return 0
+    name, *args = arguments
+    if name not in known:
+        raise UserError(f"{name}: there is no such door.{nearest(name, known)} `jaxstroke` alone lists them all.")
+    sys.argv = [f"jaxstroke {name}", *args]  # what a usage line prints, and what a run folder tells of its making
+    return importlib.import_module(f"jaxstroke.{name}").main(args)
 
 
 def main() -> None:

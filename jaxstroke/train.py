@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxstroke import console
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment, catalogue, overrides
+from jaxstroke.experiment import Experiment, as_json, catalogue, overrides
 from jaxstroke.process import door, job
 
 if TYPE_CHECKING:
@@ -77,8 +77,13 @@ def _default_folder(wanted: Experiment) -> Path:
 
 def _list() -> None:
     for name in catalogue.names():
-        one = catalogue.load(name)
-        console.say(f"{name:36} {one.title}")
+        base, experiment = catalogue.base(name), catalogue.load(name)
+        if base == name:
+            console.say(f"{name:36} {experiment.title}")
+            continue
+        changed = as_json.differences(catalogue.load(base), experiment)
+        told = (f"{path}={value}" for path, (_, value) in changed.items() if path != "name")
+        console.say(f"  {name:34} {', '.join(told)}")
 
 
 def _train(wanted: Experiment, folder: Path, words: argparse.Namespace) -> int:

@@ -78,7 +78,10 @@ def deal(patients_by_study: Mapping[str, str], folds: int, *, seed: int) -> list
     """Deals patients to folds with about equally many studies; the same for the same names and seed."""
     patients = sorted(set(patients_by_study.values()))
     if len(patients) < folds:
-        raise UserError(f"{folds} folds: there are only {len(patients)} patients; use fewer folds or more studies")
+        raise UserError(
+            f"{folds} folds: there are only {len(patients)} patients; use more studies or fewer folds, "
+            f"such as --set data.folds={max(2, len(patients))}"
+        )
     studies = {patient: 0 for patient in patients}
     for patient in patients_by_study.values():
         studies[patient] += 1

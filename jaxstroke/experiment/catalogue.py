@@ -61,6 +61,11 @@ def load(name: str, *, scale: str = "full") -> Experiment:
     raise UserError(f"--exp {name}: there is no such experiment.{nearest(name, names())} --list shows them all.")
 
 
+def base(name: str) -> str:
+    """The experiment that a variant varies; an experiment that varies none is its own."""
+    return max((path.stem for path in folder().glob("[a-z]*.py") if name.startswith(path.stem)), key=len)
+
+
 def small(name: str) -> Mapping[str, Any]:
     """The words that bring an experiment to small scale, for the experiments that build on it."""
     return _load_file(folder() / f"{name}.py").SMALL
