@@ -42,7 +42,7 @@ class Source:
         by_name = {case.study: case for case in self.cases}
         missing = [study for study in studies if study not in by_name]
         if missing:
-            raise UserError(f"{self.root}: study {missing[0]} of the run is not there; say with --data where it lies now")
+            raise UserError(f"{self.root}: study {missing[0]} is not there; say with --data where it lies now")
         return tuple(by_name[study] for study in studies)
 
 
