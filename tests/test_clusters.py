@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -25,10 +26,13 @@ def executable(path: Path, text: str) -> None:
 
 def cluster(folder: Path, training: str) -> dict[str, str]:
     """A checkout whose training is `training`, and a scheduler that writes down what it is told."""
-    executable(folder / "scripts" / "setup", "true")
+    executable(folder / "scripts" / "setup", 'echo "setup $*" >>"$TOLD"')
+    (folder / "scripts" / "slurm").mkdir(exist_ok=True)
+    shutil.copy(TRAIN.parent / "environment", folder / "scripts" / "slurm")
     executable(folder / ".venv" / "bin" / "python", f'echo "python $*" >>"$TOLD"; {training}')
     executable(folder / "bin" / "srun", 'shift; "$@" & echo $! >step; wait $!')
-    executable(folder / "bin" / "scontrol", 'echo "scontrol $*" >>"$TOLD"')
+    answers = 'case "$*" in "show hostnames"*) echo n1 ;; "show node"*) echo "   NodeAddr=10.0.0.1 NodeHostName=n1" ;;'
+    executable(folder / "bin" / "scontrol", f'{answers} *) echo "scontrol $*" >>"$TOLD" ;; esac')
     executable(folder / "bin" / "scancel", 'echo "scancel $*" >>"$TOLD"; kill -USR1 "$(cat step)"')
     return {
         **os.environ,
@@ -36,6 +40,7 @@ def cluster(folder: Path, training: str) -> dict[str, str]:
         "TOLD": str(folder / "told"),
         "SLURM_SUBMIT_DIR": str(folder),
         "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "n[1-2]",
         "SLURM_ARRAY_JOB_ID": "7",
         "SLURM_ARRAY_TASK_ID": "3",
     }
@@ -48,10 +53,36 @@ def test_only_a_job_that_was_stopped_asks_for_another_turn(script: Path, job: st
         ["bash", str(script), "--exp", "mdanet_isles18"], env=cluster(tmp_path, f"exit {code}"), capture_output=True
     )
     assert done.returncode == code, done.stderr
-    told = (tmp_path / "told").read_text().splitlines()
+    installed, *told = (tmp_path / "told").read_text().splitlines()
+    assert installed == "setup cuda"
     assert told[0].startswith("python -m jaxstroke.train --exp mdanet_isles18")
     assert told[0].endswith("--fold 3") == (script == FOLDS)
     assert told[1:] == ([f"scontrol requeue {job}"] if code == signals.REQUEUE else [])
+
+
+def test_what_a_job_installs_is_what_a_variable_says(tmp_path: Path) -> None:
+    described = 'echo "$JAX_COORDINATOR_ADDRESS $JAXSTROKE_CACHE ${XLA_FLAGS:-none}" >"$TOLD.variables"'
+    cases = {  # of the submitter's variables: what is set up, and what a mistake is called
+        "cuda": ({}, "setup cuda", "--xla_gpu_enable_latency_hiding_scheduler=true"),
+        "cpu": ({"JAXSTROKE_DEVICE": "cpu"}, "setup ", "none"),
+        "own": ({"JAXSTROKE_DEVICE": "cpu", "XLA_FLAGS": "--own"}, "setup ", "--own"),
+        "there": ({"JAXSTROKE_DEVICE": "tpu", "JAXSTROKE_ENV": str(tmp_path / "there" / ".venv")}, None, "none"),
+    }
+    for name, (variables, setup, flags) in cases.items():
+        environment = cluster(tmp_path / name, described)
+        for one in ("XLA_FLAGS", "JAXSTROKE_CACHE"):
+            environment.pop(one, None)
+        done = subprocess.run(["bash", str(TRAIN)], env={**environment, **variables}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told = (tmp_path / name / "told").read_text().splitlines()
+        assert ([one for one in told if one.startswith("setup")] or [None]) == [setup]
+        cache = tmp_path / name / ".cache" / "jaxstroke"
+        assert (tmp_path / name / "told.variables").read_text() == f"10.0.0.1:61447 {cache} {flags}\n"
+    for variables in ({"JAXSTROKE_DEVICE": "gpu"}, {"JAXSTROKE_ENV": "/nowhere"}):
+        environment = {**cluster(tmp_path / "wrong", "true"), **variables}
+        done = subprocess.run(["bash", str(TRAIN)], env=environment, capture_output=True, text=True)
+        ((name, value),) = variables.items()
+        assert done.returncode == 2 and f"error: {name}={value}: " in done.stderr
 
 
 @pytest.mark.parametrize("script", [TRAIN, FOLDS], ids=["train", "crossval"])
