@@ -76,11 +76,30 @@ def test_flow_volume_and_delay_follow_the_table(head):
             assert found == pytest.approx([expected.cbf, expected.cbv, expected.delay_s, expected.mtt_s], rel=0.06)
 
 
-def test_patients_cores_and_penumbras_scatter_about_the_published_ratios():
+def test_patients_cores_and_penumbras_scatter_about_the_tables_ratios():
     rng = np.random.default_rng(0)
     drawn = [perfusion.Circulation.draw(rng, 1) for _ in range(400)]
-    assert np.mean([one.core_ratio for one in drawn]) == pytest.approx(0.19, abs=0.06)
-    assert 0.34 < np.mean([one.penumbra_ratio for one in drawn]) < 0.46
+    for found, grade in (("core_ratio", "severe"), ("penumbra_ratio", "reduced")):
+        expected = np.mean([table[grade].cbf / table["healthy"].cbf for table in (tissues.GREY, tissues.WHITE)])
+        assert np.mean([getattr(one, found) for one in drawn]) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_maps_show_the_ratios_that_the_literature_reads_off_maps():
+    """CBF beside healthy tissue: core .19 +- .06, penumbra .34 where it dies and .46 where not; between lies 30 %."""
+    grades = ("healthy", "reduced", "severe")
+    values = [[getattr(table[grade], name) for grade in grades for table in (tissues.GREY, tissues.WHITE)]
+              for name in ("cbf", "cbv", "delay_s")]  # fmt: skip
+    flow = perfusion.State(*(np.repeat(np.float32(one), 40)[None, None] * np.ones((1, 80, 1), np.float32)
+                             for one in values))  # fmt: skip
+    package, rng = perfusion.Package.of(50, 8), np.random.default_rng(0)
+    motion = perfusion.Motion(25, (0, 0), 0.0)
+    noise_hu = 1.3 * tissues.FRAME_NOISE_HU
+    found = perfusion.coefficients(rng, package, flow, np.zeros_like(flow.cbf), motion, noise_hu)
+    cbf = perfusion.maps(package, found, np.ones(flow.cbf.shape, bool), smooth_pixels=1.5)["CBF"][0]
+    means = cbf.reshape(80, 6, 40)[5:-5, :, 5:-5].mean(axis=(0, 2)).reshape(3, 2)  # grade, tissue
+    healthy, reduced, severe = means.mean(axis=1)  # as much grey as white
+    assert severe / healthy == pytest.approx(0.19, abs=0.06)
+    assert reduced / healthy == pytest.approx(0.40, abs=0.07)
 
 
 def test_ct_in_hounsfield_units(head):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from jaxstroke.data.layouts import find_layout
+from jaxstroke.data.prepare import head_of
 from jaxstroke.data.study import Study
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference.cascade import CascadePredictor
@@ -56,7 +58,8 @@ def rules(modalities: Iterable[str], targets: int) -> list[System]:
 
 def _rule(rule: registry.Rule, targets: int) -> System:
     def answer(study: Study) -> Answer:
-        score = rule.predict({word: study.images[word] for word in rule.needs}, study.spacing_mm)
+        images = {word: study.images[word] for word in rule.needs}
+        score = rule.predict(images, head_of(images, find_layout(study.case.layout)), study.spacing_mm)
         return Answer(np.repeat(np.asarray(score, np.float32)[..., None], targets, axis=-1), maps={})
 
     return System(rule.name, rule.title, rule.needs, answer, lambda score: score > 0.5)

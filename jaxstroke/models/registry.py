@@ -86,8 +86,9 @@ class Entry:
 class Rule:
     """A system without weights: a rule on images in physical units.
 
-    `predict(images, spacing_mm)` takes the images by modality word, each (D, H, W), in the units that the data set's
-    layout declares, and returns a score in 0..1 of shape (D, H, W) that is thresholded at one half.
+    `predict(images, head, spacing_mm)` takes the images by modality word, each (D, H, W), in the units that the data
+    set's layout declares, and the head (D, H, W) bool that preparation finds in them.  It returns a score in 0..1 of
+    shape (D, H, W) that is thresholded at one half, and is 0 outside the head.
     """
 
     name: str

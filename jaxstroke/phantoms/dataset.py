@@ -17,7 +17,7 @@ from jaxstroke.files.sealed import sealed
 from jaxstroke.phantoms.marker import phantom_facts
 from jaxstroke.process.orphans import end_with_parent
 
-VERSION = 1  # of the generator: the same seed gives the same bytes within one version
+VERSION = 2  # of the generator: the same seed gives the same bytes within one version
 LAYOUTS = ("isles2018", "isles2022", "two_reader")
 MARKER = "phantom.json"
 

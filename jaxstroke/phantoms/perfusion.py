@@ -65,9 +65,9 @@ class Circulation:
             flow=float(rng.uniform(0.85, 1.15)),
             stenosis_side=(lesion_side if same_side else -lesion_side) if stenosed else 0,
             stenosis_delay_s=float(rng.uniform(1.0, 3.5)),
-            core_ratio=float(np.clip(rng.normal(*tissues.CBF_RATIO_CORE), 0.08, 0.28)),
+            core_ratio=float(np.clip(rng.normal(*tissues.CBF_RATIO_CORE), 0.04, 0.28)),
             reperfused=float(rng.uniform(0.3, 0.8)) if rng.random() < 0.08 else 0.0,
-            penumbra_ratio=float(np.clip(rng.normal(*tissues.CBF_RATIO_PENUMBRA), 0.30, 0.55)),
+            penumbra_ratio=float(np.clip(rng.normal(*tissues.CBF_RATIO_PENUMBRA), 0.20, 0.55)),
             old_infarct_ratio=float(rng.uniform(0.08, 0.3)),
         )
 
