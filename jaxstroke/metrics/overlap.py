@@ -108,12 +108,24 @@ def volume_ml(mask: ArrayLike, spacing_mm: Sequence[float]) -> float:
     return count(as_mask(mask)) * voxel_ml(spacing_mm)
 
 
-def absolute_volume_difference_ml(
-    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]
-) -> float:
+def volume_difference_ml(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> float:
     """| |P| - |G| | in millilitres; 0 where both are empty."""
     prediction, reference = as_masks(prediction, reference)
     return abs(count(prediction) - count(reference)) * voxel_ml(spacing_mm)
+
+
+def harmonic_f1(precision: float, recall: float) -> float:
+    """2 P R / (P + R); 0 where both are 0, NaN where either is undefined.
+
+    Of one study's voxels this is its Dice.  Of the *means* over studies it is not the mean Dice: that is the F1 which
+    MDANet's tables print.
+
+    >>> round(harmonic_f1(0.565, 0.644), 4)  # Perf-UNet's row of its Table 1
+    0.6019
+    """
+    if math.isnan(precision) or math.isnan(recall):
+        return math.nan
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def crop_to_union(prediction: Mask, reference: Mask) -> tuple[Mask, Mask]:

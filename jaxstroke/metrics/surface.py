@@ -14,6 +14,7 @@ Both masks empty: 0.  Exactly one empty: NaN ("undefined"), which summaries coun
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -88,6 +89,49 @@ def average_surface_distance_mm(prediction: ArrayLike, reference: ArrayLike, spa
     if without is not None:
         return without
     return float(np.concatenate(directed_distances_mm(prediction, reference, spacing_mm)).mean(dtype=np.float64))
+
+
+@dataclasses.dataclass(frozen=True)
+class SurfaceScores:
+    hd95_mm: float
+    average_surface_distance_mm: float
+    surface_dice: float
+
+
+def surface_scores(
+    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float], *, tolerance_mm: float
+) -> SurfaceScores:
+    """The three scores of surfaces from one pair of distance maps."""
+    prediction, reference = as_masks(prediction, reference)
+    without = _with_empty(prediction, reference)
+    if without is not None:
+        return SurfaceScores(without, without, _surface_dice_with_empty(without))
+    directed = directed_distances_mm(prediction, reference, spacing_mm)
+    return SurfaceScores(
+        max(float(np.percentile(distances, 95)) for distances in directed),
+        float(np.concatenate(directed).mean(dtype=np.float64)),
+        _share_within(directed, tolerance_mm),
+    )
+
+
+def surface_dice(
+    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float], *, tolerance_mm: float
+) -> float:
+    """Share of both surfaces that lies within a tolerance of the other: (|D_PG <= t| + |D_GP <= t|) / (|S_P| + |S_G|).
+
+    Surface voxels are counted, not weighted by their area.  Both masks empty 1, exactly one empty 0: none of its
+    surface is near.
+    """
+    return surface_scores(prediction, reference, spacing_mm, tolerance_mm=tolerance_mm).surface_dice
+
+
+def _share_within(directed: tuple[Distances, Distances], tolerance_mm: float) -> float:
+    near = sum(np.count_nonzero(distances <= tolerance_mm) for distances in directed)
+    return near / sum(distances.size for distances in directed)
+
+
+def _surface_dice_with_empty(distance: float) -> float:
+    return 0.0 if math.isnan(distance) else 1.0
 
 
 def _with_empty(prediction: Mask, reference: Mask) -> float | None:
