@@ -14,7 +14,7 @@ from jaxstroke import console
 from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
-_SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "absolute_volume_difference_ml", "lesion_f1")
+_SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "volume_difference_ml", "lesion_f1")
 
 
 def parser() -> argparse.ArgumentParser:

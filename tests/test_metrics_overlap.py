@@ -21,7 +21,7 @@ def test_hand_computed():
     assert overlap.precision(prediction, reference) == pytest.approx(2 / 3)
     assert overlap.recall(prediction, reference) == pytest.approx(2 / 4)
     assert overlap.volume_ml(reference, (5.0, 2.0, 0.5)) == pytest.approx(0.02)
-    assert overlap.absolute_volume_difference_ml(prediction, reference, (5.0, 2.0, 0.5)) == pytest.approx(0.005)
+    assert overlap.volume_difference_ml(prediction, reference, (5.0, 2.0, 0.5)) == pytest.approx(0.005)
 
 
 @pytest.mark.parametrize(

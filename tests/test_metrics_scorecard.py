@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxstroke.metrics import overlap, scorecard, statistics, surface
+from jaxstroke.metrics import overlap, scorecard, statistics, strata, surface
 
 ISLES_2022 = Path(__file__).parents[2] / "shared" / "data" / "isles2022"
+
+ONE_EMPTY = {"hd95_mm", "average_surface_distance_mm", "segmentation_quality"}
+NO_LESION = {"undetected", "missed_lesion_rate", "slice_sensitivity"}
 
 
 def test_a_study_by_hand():
@@ -18,23 +21,36 @@ def test_a_study_by_hand():
     reference[1, 1:3, 1:3] = reference[2, 4, 8] = True  # two lesions, 4 + 1 voxels
     prediction[1, 1:3, 2:4] = prediction[3, 0, 0] = True  # half of the first, and a stray voxel
     row = scorecard.score(prediction, reference, (5.0, 1.0, 2.0))
-    strip = {name: row[name] for name in row if name != "hd95_mm"}
+    strip = {name: row[name] for name in row if "_mm" not in name}
     assert strip == pytest.approx(
         {
             "dice": 4 / 10,
             "precision": 2 / 5,
             "recall": 2 / 5,
+            "f1": 2 / 5,
+            "kappa": (1 - 6 / 240 - (25 + 235**2) / 240**2) / (1 - (25 + 235**2) / 240**2),
+            "surface_dice": 8 / 10,  # all of the first lesion lies within 2 mm, the second and the stray voxel do not
             "volume_ml": 0.05,
             "reference_volume_ml": 0.05,
-            "absolute_volume_difference_ml": 0.0,
+            "volume_difference_ml": 0.0,
+            "lesions": 2,
+            "reference_lesions": 2,
             "lesion_count_difference": 0,
             "lesion_f1": 2 / (2 + 1 + 1),
             "missed_lesions": 1,
+            "missed_lesion_rate": 1 / 2,
+            "panoptic_quality": 0,  # 2 voxels of 6 are no half
+            "recognition_quality": 0,
+            "slice_sensitivity": 1 / 2,
+            "slice_specificity": 1 / 2,
+            "slice_precision": 1 / 2,
             "false_positive_regions": 1,
             "undetected": 0,
             "slice_dice_empty_1": (1 + 0.5 + 0 + 0) / 4,
             "slice_dice_empty_0": (0 + 0.5 + 0 + 0) / 4,
-        }
+            "segmentation_quality": math.nan,
+        },
+        nan_ok=True,
     )
     # Surfaces, all five voxels of each.  From the reference 0, 0, 2, 2 mm and, from (2, 4, 8) to (1, 2, 3), 11.36 mm.
     far = math.sqrt(5**2 + 2**2 + 10**2)
@@ -43,17 +59,17 @@ def test_a_study_by_hand():
 
 def test_a_row_holds_exactly_the_columns_in_their_order():
     row = scorecard.score(np.ones((1, 2, 2)), np.ones((1, 2, 2)), (1.0, 1.0, 1.0))
-    assert list(row) == list(scorecard.COLUMNS)
+    assert list(row) == [name for name in scorecard.COLUMNS if name not in scorecard.PROBABILITY_SCORES]
     assert all(type(value) is float for value in row.values())
 
 
 @pytest.mark.parametrize(
     "predicted, expected, undefined",
     [
-        (0, 0, {"precision", "recall", "undetected"}),
-        (0, 1, {"precision", "hd95_mm"}),
-        (1, 0, {"recall", "hd95_mm", "undetected"}),
-        (1, 1, set()),
+        (0, 0, {"precision", "recall", "f1", "kappa", "slice_precision", *NO_LESION}),
+        (0, 1, {"precision", "f1", "slice_specificity", "slice_precision", *ONE_EMPTY}),
+        (1, 0, {"recall", "f1", *NO_LESION, *ONE_EMPTY}),
+        (1, 1, {"kappa", "slice_specificity"}),
     ],
 )
 def test_what_is_undefined_when_masks_are_empty(predicted, expected, undefined):
@@ -100,12 +116,12 @@ def test_summaries_are_the_same_every_time_and_do_not_depend_on_the_other_column
     + [(10.0, "10-50 mL"), (50.0, "10-50 mL"), (50.1, "> 50 mL")],
 )
 def test_strata(volume, stratum):
-    assert scorecard.volume_stratum(volume) == stratum
+    assert strata.volume_stratum(volume) == stratum
 
 
 def test_rows_by_stratum():
     rows = [{"reference_volume_ml": volume} for volume in (60.0, 0.0, 3.0, 70.0)]
-    grouped = scorecard.by_stratum(rows)
+    grouped = strata.by_volume(rows)
     assert {word: len(members) for word, members in grouped.items()} == {"< 10 mL": 1, "> 50 mL": 2, "no lesion": 1}
 
 

@@ -108,6 +108,19 @@ def test_background_around_the_masks_changes_nothing():
         assert measure(*padded, (5.0, 1.0, 1.2)) == measure(first, second, (5.0, 1.0, 1.2))
 
 
+def test_few_surfaces_far_apart_are_measured_as_by_maps(monkeypatch):
+    """In a large box a tree of points takes the place of distance maps."""
+    first, second = np.zeros((20, 60, 60), bool), np.zeros((20, 60, 60), bool)
+    first[1, 2:5, 2:6] = second[2, 3:7, 2:5] = first[18, 50:57, 55] = second[15, 50:52, 56:58] = True
+    spacing = (5.0, 1.0, 1.2)
+    by_tree = surface.directed_distances_mm(first, second, spacing)
+    monkeypatch.setattr(surface, "_of_points", None)
+    monkeypatch.setattr(surface, "_MAP_VOXELS_PER_POINT", 10**9)
+    by_map = surface.directed_distances_mm(first, second, spacing)
+    for one, other in zip(by_tree, by_map, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 def test_spacing_must_fit_the_axes():
     with pytest.raises(UserError, match="3 axes"):
         surface.hd95_mm(line(3, 0), line(3, 1), (1.0, 1.0))

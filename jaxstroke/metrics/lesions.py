@@ -98,13 +98,12 @@ def regions(prediction: ArrayLike, reference: ArrayLike) -> Regions:
     predicted_labels, predicted = components(prediction)
     reference_labels, expected = components(reference)
     both = prediction & reference
-    pairs, voxels = np.unique(
-        np.stack([reference_labels[both], predicted_labels[both]], axis=1).astype(np.int64), axis=0, return_counts=True
-    )
+    codes = reference_labels[both].astype(np.int64) * (predicted + 1) + predicted_labels[both]
+    pairs, voxels = np.unique(codes, return_counts=True)
     return Regions(
         np.bincount(reference_labels[reference], minlength=expected + 1),
         np.bincount(predicted_labels[prediction], minlength=predicted + 1),
-        np.concatenate([pairs, voxels[:, None]], axis=1),
+        np.stack([pairs // (predicted + 1), pairs % (predicted + 1), voxels], axis=1),
     )
 
 

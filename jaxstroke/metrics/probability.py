@@ -7,9 +7,9 @@ With g the reference (0 or 1) and p the probability of each of N voxels,
     Brier    mean of (p - g)^2
     ECE      sum over B bins of p of n_b / N |mean p - mean g|, bins of equal width (Guo et al., ICML 2017)
 
-Both ends of the precision-recall curve are those of scikit-learn's `precision_recall_curve`: it begins at (recall 0,
-precision 1).  AUC needs lesion and background, else it is undefined (NaN); the PR area of a reference without lesion is
-undefined too, unless a challenge's rule says otherwise.  Background far from the head is easily right: it brings Brier and
+The precision-recall curve begins at (recall 0, precision 1), as scikit-learn's `precision_recall_curve` does.  AUC
+needs lesion and background, else it is undefined (NaN); the PR area of a reference without lesion is undefined too,
+unless a challenge's rule says otherwise.  Background far from the head is easily right: it brings Brier and
 ECE near 0, so give `within`, the head, and compare these scores only on one field of view.
 """
 

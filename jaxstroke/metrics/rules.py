@@ -2,26 +2,16 @@
 
 A score has one name and, under one convention, one value; tables and files say which convention they follow.
 
-| name | lesions are matched | empty masks | source |
-|---|---|---|---|
-| isles22 | any voxel in common | both: Dice, lesion F1 1; one: 0 | evaluation code of the challenge, github.com/ezequieldlrosa/isles22 |
-| isles24 | one to one, IoU >= .2 | the same | the challenge's evaluation since 16 December 2025, by panoptica |
-| isles24_2024 | one to one, IoU >= .5 | the same | the same before that day: panoptica's default |
-| isles26 | one to one, IoU >= .25 | the same; PR area without lesion 1 where the map is constant, else 0 | the challenge's description |
-| mdanet, dme_net, cascade | any voxel in common | both: undefined, as their formulas give 0 / 0 | the papers' formulas; they state no rule |
-| cross_domain | any voxel in common | both: Dice, precision, recall, F1 1 | the authors' published code, when it chooses a checkpoint |
-| cross_domain_empty_0 | any voxel in common | both: the same four 0 | the authors' published notebook |
+docs/metrics.md says of each where it is written down.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from jaxstroke.errors import UserError
 
-_NOTHING: Mapping[str, float] = MappingProxyType({})
 NAN = float("nan")
 _OVERLAP = ("dice", "precision", "recall", "f1")
 
@@ -40,7 +30,7 @@ class Rules:
     name: str
     iou: float | None
     source: str
-    both_empty: Mapping[str, float] = _NOTHING
+    both_empty: Mapping[str, float] = dataclasses.field(default_factory=dict)
     pr_area_without_lesion: bool = False
 
     @property

@@ -1,7 +1,7 @@
 """Which slices of a study hold lesion: detection, slice by slice.
 
-A slice is positive in a mask where any voxel of it is.  With tp, fp, fn, tn the slices that are positive in both masks, in
-the prediction alone, in the reference alone, in neither,
+A slice is positive in a mask where any voxel of it is.  With tp, fp, fn, tn the slices that are positive in both masks,
+in the prediction alone, in the reference alone, in neither,
 
     sensitivity = tp / (tp + fn)      specificity = tn / (tn + fp)      precision = tp / (tp + fp)
 
@@ -47,7 +47,8 @@ def detect_slices(prediction: ArrayLike, reference: ArrayLike) -> SliceDetection
     >>> detect_slices([[1, 0], [0, 0], [0, 1]], [[0, 1], [0, 1], [0, 0]])
     SliceDetection(tp=1, fp=1, fn=1, tn=0)
     """
-    predicted, expected = (mask.reshape(len(mask), -1).any(axis=1) for mask in as_masks(prediction, reference))
+    masks = as_masks(prediction, reference)
+    predicted, expected = (mask.any(axis=tuple(range(1, mask.ndim))) for mask in masks)
     return SliceDetection(
         tp=int(np.count_nonzero(predicted & expected)),
         fp=int(np.count_nonzero(predicted & ~expected)),

@@ -141,9 +141,12 @@ def cohens_kappa(first: ArrayLike, second: ArrayLike) -> float:
     with the field of view, so compare it only on the same one.
     """
     first, second = as_masks(first, second)
-    voxels = first.size
-    a, b = count(first), count(second)
-    agree = count(first == second) * voxels  # this and `chance` in units of 1 / voxels^2: integers, so exact
+    return kappa_of_counts(count(first & second), count(first), count(second), first.size)
+
+
+def kappa_of_counts(both: int, a: int, b: int, voxels: int) -> float:
+    """Kappa from the voxels that both mark, that either marks, and that there are."""
+    agree = (voxels - a - b + 2 * both) * voxels  # this and `chance` in units of 1 / voxels^2: integers, so exact
     chance = a * b + (voxels - a) * (voxels - b)
     return (agree - chance) / (voxels**2 - chance) if chance != voxels**2 else math.nan
 

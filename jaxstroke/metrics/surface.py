@@ -21,11 +21,13 @@ from collections.abc import Sequence
 import edt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import KDTree
 
 from jaxstroke.errors import UserError
 from jaxstroke.metrics.overlap import Mask, as_masks, crop_to_union, voxel_ml
 
 Distances = NDArray[np.float32]
+_MAP_VOXELS_PER_POINT = 60  # that a distance map goes through in the time in which a tree finds a point's neighbour
 
 
 def surface_voxels(mask: Mask) -> Mask:
@@ -51,7 +53,16 @@ def directed_distances_mm(
         raise UserError(f"spacing {tuple(spacing_mm)} mm for masks of {first.ndim} axes: give one edge for each axis")
     voxel_ml(spacing_mm)  # refuses edges that are no positive numbers
     first, second = surface_voxels(first), surface_voxels(second)
+    voxels = np.count_nonzero(first) + np.count_nonzero(second)
+    if voxels * _MAP_VOXELS_PER_POINT < first.size:  # few and far apart: a tree of points is sooner than a map
+        points = [np.argwhere(mask) * np.asarray(spacing_mm, np.float64) for mask in (first, second)]
+        return _of_points(points[0], points[1]), _of_points(points[1], points[0])
     return _to_nearest(second, first, spacing_mm), _to_nearest(first, second, spacing_mm)
+
+
+def _of_points(points: NDArray[np.float64], others: NDArray[np.float64]) -> Distances:
+    tree = KDTree(others, compact_nodes=False, balanced_tree=False)  # built sooner, and asked only once
+    return tree.query(points)[0].astype(np.float32)
 
 
 def hausdorff_mm(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> float:
