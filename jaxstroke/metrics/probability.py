@@ -103,7 +103,7 @@ def reliability(probabilities: ArrayLike, reference: ArrayLike, *, bins: int = B
     where = np.minimum((p * bins).astype(np.intp), bins - 1)
     return Reliability(
         np.bincount(where, minlength=bins),
-        np.bincount(where, weights=p, minlength=bins),
+        np.bincount(where, weights=p, minlength=bins).astype(np.float64),
         np.bincount(where[g], minlength=bins),
     )
 
