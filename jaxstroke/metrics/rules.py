@@ -61,3 +61,9 @@ def find_rules(name: str) -> Rules:
     if name not in RULES:
         raise UserError(f"rules {name}: there are none of that name; there are {', '.join(RULES)}")
     return RULES[name]
+
+
+def told() -> list[str]:
+    """A line for each convention."""
+    width = max(map(len, RULES))
+    return [f"{rules.name:{width}}  {rules.matching}; {rules.source}" for rules in RULES.values()]
