@@ -13,6 +13,7 @@ from jaxstroke import console
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, as_json, catalogue, overrides
 from jaxstroke.process import door, job
+from jaxstroke.runs import turns
 
 if TYPE_CHECKING:
     from jaxstroke.data.cache.format import Cache
@@ -57,6 +58,12 @@ def main(arguments: list[str]) -> int:
     job.mute_all_but_first()
     console.say(f"jaxstroke: {wanted.name} ({wanted.scale} scale): {wanted.title}")
     console.say("loading jax ...")
+    try:
+        folder = _turn_begins(folder, words)
+    except UserError:
+        if job.starts_first():
+            raise
+        return 2  # all see the same, and the first says it
     with job.joined():
         return _train(wanted, folder, words)
 
@@ -75,6 +82,25 @@ def _default_folder(wanted: Experiment) -> Path:
     return Path("runs") / "-".join(parts)
 
 
+def _turn_begins(folder: Path, words: argparse.Namespace) -> Path:
+    """Remembers this turn of a cluster's job in the run folder, before the processes find each other, which may fail.
+
+    Returns the run folder, which --fresh has made in the job's first turn and not again in every turn.
+    """
+    turn = turns.this_turn()
+    if turn is None or (words.resume and not folder.exists()):
+        return folder
+    if words.fresh:
+        from jaxstroke.runs.folder import beside
+
+        folder = turns.folder_of(turn.job, folder) or beside(folder)
+    turn = turns.begun(folder, turn)
+    turns.check(folder, turn)
+    if job.starts_first():
+        turns.remember(folder, turn)
+    return folder
+
+
 def _list() -> None:
     for name in catalogue.names():
         base, experiment = catalogue.base(name), catalogue.load(name)
@@ -89,8 +115,9 @@ def _list() -> None:
 def _train(wanted: Experiment, folder: Path, words: argparse.Namespace) -> int:
     from jaxstroke.runs import folder as runs
 
-    if words.fresh:
-        folder = Path(job.said_by_first(str(runs.beside(folder))))
+    if words.fresh and turns.this_turn() is None:
+        folder = runs.beside(folder)
+    folder = Path(job.said_by_first(str(folder)))
     run = runs.RunFolder(folder)
     if run.exists():
         run.check_same(wanted)

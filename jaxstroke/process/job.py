@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from jaxstroke.errors import UserError
 from jaxstroke.process import signals
 
 _SILENT_AFTER_S = 8  # without a heartbeat a process counts as dead
+_SAY_AFTER_S = 10  # without having found each other
 _JOIN_WITHIN_S = 300  # for all processes to be started
 _WAIT_MS = 24 * 3600 * 1000  # for the first process to prepare a data set, say; the dead are noticed before
 _LEAVE_WITHIN_MS = 3000
@@ -34,6 +36,8 @@ _ABORTED = "Terminating process because the JAX distributed service detected fat
 
 # Of several processes' codes a scheduler looks at the highest: whoever ended first says whether to start again.
 PEER_GONE = 1
+
+_NUMBERS = ("JAX_PROCESS_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_ID")  # who a process is
 
 _asked = itertools.count()
 
@@ -66,10 +70,18 @@ def launcher(variables: Mapping[str, str] = os.environ) -> dict[str, Any] | None
     return None
 
 
+def starts_first(variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether this will be the first process, as the launcher says it: `first` is known once all have joined."""
+    return launcher(variables) is None or _number(variables) == "0"
+
+
+def _number(variables: Mapping[str, str] = os.environ) -> str:
+    return next((variables[one] for one in _NUMBERS if one in variables), "0")
+
+
 def mute_all_but_first(variables: Mapping[str, str] = os.environ) -> None:
     """What every process of a job would say is said once, from the beginning on."""
-    numbers = ("JAX_PROCESS_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_ID")
-    if launcher(variables) is not None and next((variables[one] for one in numbers if one in variables), "0") != "0":
+    if not starts_first(variables):
         console.mute()
 
 
@@ -98,12 +110,13 @@ def joined() -> Iterator[None]:
 
     try:
         jax.config.update("jax_enable_preemption_service", False)  # signals are ours
-        jax.distributed.initialize(
-            **told,
-            initialization_timeout=_JOIN_WITHIN_S,
-            heartbeat_timeout_seconds=_SILENT_AFTER_S,
-            shutdown_timeout_seconds=_SILENT_AFTER_S,
-        )
+        with _saying_what_is_waited_for(told.get("coordinator_address") or os.environ.get("JAX_COORDINATOR_ADDRESS")):
+            jax.distributed.initialize(
+                **told,
+                initialization_timeout=_JOIN_WITHIN_S,
+                heartbeat_timeout_seconds=_SILENT_AFTER_S,
+                shutdown_timeout_seconds=_SILENT_AFTER_S,
+            )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the processes of this job did not find each other ({reason})") from None
@@ -120,6 +133,44 @@ def joined() -> Iterator[None]:
     except (KeyboardInterrupt, signals.Stopped) as stop:
         _leave("asked to stop: nothing is half-written", signals.code_of(stop))
     jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def _saying_what_is_waited_for(address: str | None) -> Iterator[None]:
+    """Where the processes do not find each other soon: who waits for what, where, and what stands in the way."""
+    found = threading.Event()
+
+    def look() -> None:
+        if found.wait(_SAY_AFTER_S):
+            return
+        here = f"process {_number()} on {socket.gethostname()}"
+        trouble = "" if address is None else _out_of_reach(address)
+        if trouble:
+            text = f"{here} waits for the first process at {address}: {trouble}"
+        elif starts_first():
+            text = f"{here} waits for the others at {address or 'an address that JAX chose'}: not all have come"
+        else:
+            return  # the others wait as well; the first says so
+        if not found.is_set():
+            print(f"waiting: {text}; given up after {_JOIN_WITHIN_S} s", file=sys.stderr, flush=True)
+
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield
+    finally:
+        found.set()
+
+
+def _out_of_reach(address: str) -> str:
+    """Why the first process's address cannot be reached from here; empty where it can."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SAY_AFTER_S).close()
+    except socket.gaierror as error:
+        return f"the name {host} is not known there ({error.strerror})"
+    except (OSError, ValueError) as error:
+        return f"it does not answer ({error})"
+    return ""
 
 
 def _said(text: str) -> bool:
