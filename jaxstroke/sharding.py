@@ -14,7 +14,7 @@ DATA_AXIS = "data"
 
 
 def make_mesh() -> Mesh:
-    """One axis over every device: the batch is cut along it, everything else is whole on each device.
+    """One axis over every device: a batch is split along it, everything else is replicated.
 
     A process's devices lie side by side, so that its rows of a batch do (`own_rows`); JAX's order for a TPU slice
     follows the links, not the processes.
@@ -38,21 +38,21 @@ def local_sharding() -> jax.sharding.Sharding:
 
 
 def shard_largest_axis(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-    """Cut along the longest axis that the devices divide; whole on each where there is none."""
+    """Split along the largest axis that the devices divide; replicated where there is none."""
     lengths = [length if length % mesh.size == 0 else 0 for length in shape]
     if not any(lengths):
         return replicated(mesh)
-    cut = lengths.index(max(lengths))
-    return NamedSharding(mesh, PartitionSpec(*(DATA_AXIS if axis == cut else None for axis in range(len(shape)))))
+    largest = lengths.index(max(lengths))
+    return NamedSharding(mesh, PartitionSpec(*(DATA_AXIS if axis == largest else None for axis in range(len(shape)))))
 
 
-def check_batch(batch: int, mesh: Mesh, parts: int = 1) -> None:
-    """A batch goes through in `parts`, and each part is cut over all devices."""
-    count = mesh.size * parts
+def check_batch(batch: int, mesh: Mesh, microbatches: int = 1) -> None:
+    """A batch goes through in microbatches, each of which is split over all devices."""
+    count = mesh.size * microbatches
     if batch % count:
         below = batch // count * count
         sizes = " or ".join(str(size) for size in (below, below + count) if size > 0)
-        through = f" in {parts} parts" if parts > 1 else ""
+        through = f" in {microbatches} microbatches" if microbatches > 1 else ""
         raise UserError(f"data.batch={batch}: it must divide by the {mesh.size} devices{through}; {sizes} would")
     local = jax.local_device_count()
     if local * jax.process_count() != mesh.size:
@@ -68,29 +68,32 @@ def own_rows(batch: int) -> range:
 
 
 def to_devices(rows: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Lays this process's rows of a batch on its devices of the mesh, cut along the first axis."""
-    cut = batch_sharding(mesh)
+    """Lays this process's rows of a batch on its devices of the mesh, split along the first axis."""
+    spread = batch_sharding(mesh)
     if jax.process_count() == 1:
-        return jax.device_put(rows, cut)
-    return {name: jax.make_array_from_process_local_data(cut, value) for name, value in rows.items()}
+        return jax.device_put(rows, spread)
+    return {name: jax.make_array_from_process_local_data(spread, value) for name, value in rows.items()}
 
 
 def with_shardings(tree: Any, shardings: Any) -> Any:
-    """Gives every abstract array of a tree the place where it is to lie; one place may stand for all."""
-    places = jax.tree.broadcast(shardings, tree)
-    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), tree, places)
+    """Gives every abstract array of a tree its sharding; one may stand for all."""
+
+    def sharded(leaf: Any, own: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own)
+
+    return jax.tree.map(sharded, tree, jax.tree.broadcast(shardings, tree))
 
 
-def split_by_device(cut: jax.Array) -> jax.Array:
+def split_by_device(array: jax.Array) -> jax.Array:
     """What `to_devices` laid on this process's devices, as pmap takes it: (devices, rows of each, ...)."""
-    shards = sorted(cut.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     own = Mesh(np.array([shard.device for shard in shards]), (DATA_AXIS,))
     rows = [shard.data[None] for shard in shards]
     return jax.make_array_from_single_device_arrays((len(rows), *rows[0].shape[1:]), batch_sharding(own), rows)
 
 
 def on_local_device(tree: Any) -> Any:
-    """A tree that is whole on each device, as it lies on one of this process's."""
+    """A replicated tree, as it lies on one of this process's."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 

@@ -117,7 +117,7 @@ def _train(wanted: Experiment, folder: Path, words: argparse.Namespace) -> int:
 
     if words.fresh and turns.this_turn() is None:
         folder = runs.beside(folder)
-    folder = Path(job.said_by_first(str(folder)))
+    folder = Path(job.broadcast_from_first(str(folder)))
     run = runs.RunFolder(folder)
     if run.exists():
         run.check_same(wanted)

@@ -47,17 +47,17 @@ def curve(wanted: Any, count: int) -> dict[str, object]:
     from jaxstroke.training import state as states
     from jaxstroke.training import step as steps
 
-    over = Mesh(np.array(jax.devices()[:count]), (sharding.DATA_AXIS,), axis_types=(AxisType.Auto,))
+    mesh = Mesh(np.array(jax.devices()[:count]), (sharding.DATA_AXIS,), axis_types=(AxisType.Auto,))
     network = apply.build(wanted)
     rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=STEPS, epochs=1)
     optimiser = build_optimiser(wanted.optimiser, rate)
-    train, _ = steps.compile_steps(wanted, network, optimiser, over)
+    train, _ = steps.compile_steps(wanted, network, optimiser, mesh)
     target = states.abstract(network, optimiser, wanted.data)
-    places = states.shardings(target, over, shard_optimiser=wanted.parallel.shard_optimiser)
-    state = jax.device_put(first_state(network, optimiser, wanted.data), places)
+    state_sharding = states.shardings(target, mesh, shard_optimiser=wanted.parallel.shard_optimiser)
+    state = jax.device_put(first_state(network, optimiser, wanted.data), state_sharding)
     losses = []
     for step in range(STEPS):
-        state, figures = train(state, sharding.to_devices(batch(wanted.data, step), over))
+        state, figures = train(state, sharding.to_devices(batch(wanted.data, step), mesh))
         losses.append(float(figures["loss"]))
     weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.variables())])
     assert weights.dtype == np.float64

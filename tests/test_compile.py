@@ -159,21 +159,21 @@ def _tiny_target(memory_bytes: int) -> Target:
 
 @pytest.mark.slow
 def test_what_does_not_fit_is_refused_with_the_largest_batch_that_does() -> None:
-    over = sharding.make_mesh()
+    mesh = sharding.make_mesh()
     wanted = overrides.override(catalogue.load("unet_isles18", scale="small"), TINY)
     needs = {}
     for per_chip in (2, 3):
         sized = compiling.with_batch(wanted, _tiny_target(GIB), per_chip)
-        needs[per_chip] = compiling.cost("forward", sized, _tiny_target(GIB), over, _silent).memory_bytes
+        needs[per_chip] = compiling.cost("forward", sized, _tiny_target(GIB), mesh, _silent).memory_bytes
     assert needs[2] < needs[3]
     target = _tiny_target(needs[2])
     sized = compiling.with_batch(wanted, target, 5)
     with pytest.raises(compiling.DoesNotFit) as refused:
-        compiling.cost("forward", sized, target, over, _silent)
-    said = compiling.refusal("forward", sized, target, over, refused.value, _silent)
+        compiling.cost("forward", sized, target, mesh, _silent)
+    said = compiling.refusal("forward", sized, target, mesh, refused.value, _silent)
     assert said.endswith("the largest batch that fits is 2 a chip (8 in all): --batch-per-chip 2")
     assert "forward with 5 a chip needs" in said
-    hopeless = compiling.refusal("forward", sized, _tiny_target(1), over, compiling.DoesNotFit(2.0, 1.0), _silent)
+    hopeless = compiling.refusal("forward", sized, _tiny_target(1), mesh, compiling.DoesNotFit(2.0, 1.0), _silent)
     assert "even 1 a chip does not fit" in hopeless
 
 

@@ -285,3 +285,10 @@ def test_missing_fields_take_their_defaults_and_unknown_ones_are_refused() -> No
     del tree["model"]
     with pytest.raises(UserError, match="experiment: .*model"):
         as_json.from_json(json.dumps(tree))
+
+
+def test_the_former_word_for_microbatches_is_read() -> None:
+    tree = json.loads(as_json.to_json(PLAIN))
+    tree["parallel"] = {"accumulate": 2, "map": "jit", "shard_optimiser": False}
+    assert as_json.from_json(json.dumps(tree)) == overrides.override(PLAIN, {"parallel.accumulate": "2"})
+    assert overrides.override(PLAIN, {"parallel.accumulate": "2"}).parallel.microbatches == 2

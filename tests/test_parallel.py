@@ -79,14 +79,14 @@ def test_a_sharded_optimiser_keeps_a_share_on_each_device(curves: dict[str, dict
 
 
 def test_a_batch_that_does_not_divide_names_those_that_would() -> None:
-    over = sharding.make_mesh()
-    assert over.size == 4
-    sharding.check_batch(8, over)
-    sharding.check_batch(8, over, 2)
+    mesh = sharding.make_mesh()
+    assert mesh.size == 4
+    sharding.check_batch(8, mesh)
+    sharding.check_batch(8, mesh, 2)
     with pytest.raises(UserError, match="data.batch=6: it must divide by the 4 devices; 4 or 8 would"):
-        sharding.check_batch(6, over)
-    with pytest.raises(UserError, match="data.batch=12: .* 4 devices in 2 parts; 8 or 16 would"):
-        sharding.check_batch(12, over, 2)
+        sharding.check_batch(6, mesh)
+    with pytest.raises(UserError, match="data.batch=12: .* 4 devices in 2 microbatches; 8 or 16 would"):
+        sharding.check_batch(12, mesh, 2)
 
 
 def test_pmap_and_a_sharded_optimiser_exclude_each_other() -> None:
@@ -121,20 +121,20 @@ def _batch(data: Data, count: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_a_batch_in_parts_is_the_mean_over_the_parts() -> None:
-    """GroupNorm, losses that are means over examples, no random changes: then parts of a batch make the whole."""
+def test_a_batch_in_microbatches_is_the_mean_over_them() -> None:
+    """GroupNorm, losses that are means over examples, no random changes: then its microbatches make the batch."""
     changes = {"data.size": 32, "data.depth": 2, "model.width": 4, "augment.probability": 0.0}
-    whole = _small("dme_isles18", **changes)
-    parts = overrides.override(whole, {"parallel.accumulate": 2})
-    network = apply.build(whole)
-    optimiser = _optimiser(whole)
-    batch, ended = _batch(whole.data, 8), []
-    for wanted in (whole, parts):
-        state = states.create(network, optimiser, wanted.data, seed=0)
-        state, figures = jax.jit(steps.train_step(wanted, network, optimiser))(state, batch)
+    experiment = _small("dme_isles18", **changes)
+    network = apply.build(experiment)
+    optimiser = _optimiser(experiment)
+    batch, ended = _batch(experiment.data, 8), []
+    for microbatches in (1, 2):
+        experiment = overrides.override(experiment, {"parallel.microbatches": microbatches})
+        state = states.create(network, optimiser, experiment.data, seed=0)
+        state, figures = jax.jit(steps.train_step(experiment, network, optimiser))(state, batch)
         ended.append((float(figures["loss"]), float(figures["gradient_norm"]), state))
-    (loss, norm, one), (loss_of_parts, norm_of_parts, other) = ended
-    assert loss_of_parts == pytest.approx(loss, rel=1e-5) and norm_of_parts == pytest.approx(norm, rel=1e-3)
+    (loss, norm, one), (loss_of_two, norm_of_two, other) = ended
+    assert loss_of_two == pytest.approx(loss, rel=1e-5) and norm_of_two == pytest.approx(norm, rel=1e-3)
     assert int(other.step) == int(one.step) == 1
 
 

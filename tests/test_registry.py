@@ -138,7 +138,7 @@ def test_a_mistyped_option_and_an_unknown_network_name_the_nearest() -> None:
 
 
 STRANGE = ("-1", "0", "1", "1e9", "none", "[]", "[1,1,1,1]", "true", "x", "33", "series", '[["CT"]]')
-DECIDING = ("data.size", "data.groups", "data.example", "parallel.accumulate", "model.name")
+DECIDING = ("data.size", "data.groups", "data.example", "parallel.microbatches", "model.name")
 
 
 @pytest.mark.slow

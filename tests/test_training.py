@@ -202,15 +202,15 @@ def test_one_device_and_four_take_the_same_steps(tiny: Experiment, prepared: tup
     optimiser = build_optimiser(tiny.optimiser, rate)
     ends = []
     for count in (1, 4):
-        over = jax.make_mesh(
+        mesh = jax.make_mesh(
             (count,), (sharding.DATA_AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count]
         )
-        step, _ = steps.compile_steps(tiny, network, optimiser, over)
-        state = jax.device_put(states.create(network, optimiser, tiny.data, seed=0), sharding.replicated(over))
+        step, _ = steps.compile_steps(tiny, network, optimiser, mesh)
+        state = jax.device_put(states.create(network, optimiser, tiny.data, seed=0), sharding.replicated(mesh))
         batches = stream.training_batches(cache, split.train, tiny.data, seed=0)
         losses = []
         for _ in range(5):
-            state, figures = step(state, sharding.to_devices(next(batches), over))
+            state, figures = step(state, sharding.to_devices(next(batches), mesh))
             losses.append(float(figures["loss"]))
         # All weights as one vector: single biases that a normalisation cancels have no gradient but rounding.
         ends.append((losses, np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])))

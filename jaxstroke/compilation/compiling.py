@@ -81,21 +81,21 @@ def costs(experiment: Experiment, target: Target, programs: Sequence[str], note:
             f"parallel.map={experiment.parallel.map}: only the jitted step can be compiled for a machine that is not "
             "there; leave it at jit"
         )
-    over = targets.mesh(target)
+    mesh = targets.mesh(target)
     found = {}
     for name in programs:
         try:
-            found[name] = cost(name, experiment, target, over, note)
+            found[name] = cost(name, experiment, target, mesh, note)
         except DoesNotFit as error:
-            raise UserError(refusal(name, experiment, target, over, error, note)) from None
+            raise UserError(refusal(name, experiment, target, mesh, error, note)) from None
     return found
 
 
-def cost(name: str, experiment: Experiment, target: Target, over: Mesh, note: Note) -> Cost:
+def cost(name: str, experiment: Experiment, target: Target, mesh: Mesh, note: Note) -> Cost:
     """Compiles one program and reads it; raises `DoesNotFit` where the chip's memory does not suffice."""
     per_chip = experiment.data.batch // target.chips
     with note(f"compiling {name}: {experiment.model.name}, {per_chip} a chip on {target.chips} chips"):
-        function, arguments = program(name, experiment, over)
+        function, arguments = program(name, experiment, mesh)
         macs = count.jaxpr_macs(jax.make_jaxpr(function)(*arguments).jaxpr)
         lowered = function.lower(*arguments)
         begin = time.monotonic()
@@ -107,7 +107,7 @@ def cost(name: str, experiment: Experiment, target: Target, over: Mesh, note: No
     return read(compiled, target, flops=2 * macs / target.chips, compile_s=seconds)
 
 
-def program(name: str, experiment: Experiment, over: Mesh) -> tuple[Any, tuple[Any, Any]]:
+def program(name: str, experiment: Experiment, mesh: Mesh) -> tuple[Any, tuple[Any, Any]]:
     """A jitted step over a mesh, and the shapes that it takes."""
     network = apply.build(experiment)
     training = experiment.training
@@ -118,7 +118,7 @@ def program(name: str, experiment: Experiment, over: Mesh) -> tuple[Any, tuple[A
         epochs=training.epochs,
     )
     optimiser = build_optimiser(experiment.optimiser, rate)
-    train, forward = steps.compile_steps(experiment, network, optimiser, over)
+    train, forward = steps.compile_steps(experiment, network, optimiser, mesh)
     state = states.abstract(network, optimiser, experiment.data)
     return {"train": train, "forward": forward}[name], (state, abstract_batch(experiment.data))
 
@@ -196,7 +196,7 @@ def exhausted(message: str, target: Target) -> DoesNotFit | None:
 
 
 def refusal(
-    name: str, experiment: Experiment, target: Target, over: Mesh, error: DoesNotFit, note: Note
+    name: str, experiment: Experiment, target: Target, mesh: Mesh, error: DoesNotFit, note: Note
 ) -> str:
     """One line that says what does not fit and what would; the largest batch that fits is found by compiling."""
     asked = experiment.data.batch // target.chips
@@ -205,7 +205,7 @@ def refusal(
         smaller = with_batch(experiment, target, per_chip)
         try:
             # What the compiler has accepted fits, whatever is added up here.
-            return min(cost(name, smaller, target, over, note).memory_bytes, error.limit_bytes)
+            return min(cost(name, smaller, target, mesh, note).memory_bytes, error.limit_bytes)
         except DoesNotFit as again:
             return max(again.need_bytes, error.limit_bytes + 1)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxstroke.errors import UserError, nearest
-from jaxstroke.experiment.fields import Experiment, Group, declared
+from jaxstroke.experiment.fields import Experiment, Group, declared, present_word
 
 
 def to_json(experiment: Experiment) -> str:
@@ -30,7 +30,7 @@ def from_tree(group: type, tree: Any, where: str) -> Any:
         raise UserError(f"experiment{where}: a group of fields is expected, not {str(tree)[:60]!r}")
     hints = declared(group)
     values = {}
-    for name, value in tree.items():
+    for name, value in ((present_word(group, name), value) for name, value in tree.items()):
         if name not in hints:
             raise UserError(f"experiment{where}: there is no field {name}.{nearest(name, hints)}")
         hint = hints[name]

@@ -209,13 +209,21 @@ class Parallel(Group):
     """How a step is spread over devices; it changes speed and memory, and the figures by rounding alone.
 
     `map`: `jit` compiles one program of the whole batch and lets the compiler cut it, `pmap` runs the step on each
-    device with explicit sums over them.  `accumulate`: the batch goes through in so many parts, one after another.
+    device with explicit sums over them.  `microbatches`: the batch goes through in so many, one after another.
     `shard_optimiser`: each device keeps a share of the optimiser's state instead of all of it.
     """
 
     map: Literal["jit", "pmap"] = "jit"
-    accumulate: Count = 1
+    microbatches: Count = 1
     shard_optimiser: bool = False
+
+
+# Words of before, still read from run folders and commands.
+_FORMER: Mapping[type, Mapping[str, str]] = {Parallel: {"accumulate": "microbatches"}}
+
+
+def present_word(group: type, name: str) -> str:
+    return _FORMER.get(group, {}).get(name, name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +250,7 @@ class Experiment(Group):
                 f"schedule.warmup_epochs={warmup}: training lasts {epochs} epochs (--epochs); "
                 f"choose a warm-up of 0 to {epochs - 1}"
             )
-        if self.data.batch % self.parallel.accumulate:
+        if self.data.batch % self.parallel.microbatches:
             raise UserError(
-                f"parallel.accumulate={self.parallel.accumulate}: data.batch={self.data.batch} must divide by it"
+                f"parallel.microbatches={self.parallel.microbatches}: data.batch={self.data.batch} must divide by it"
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxstroke.errors import UserError, nearest
 from jaxstroke.experiment.as_json import from_tree
-from jaxstroke.experiment.fields import Experiment, Group, Model, declared
+from jaxstroke.experiment.fields import Experiment, Group, Model, declared, present_word
 from jaxstroke.experiment.values import loose
 
 
@@ -42,7 +42,7 @@ def _put(tree: dict[str, Any], group: type, path: list[str], value: Any, whole: 
         option = rest[0] if name == "options" and rest else name
         tree["options"] = {**tree["options"], option: loose(value) if isinstance(value, str) else value}
         return
-    hints = declared(group)
+    hints, name = declared(group), present_word(group, name)
     if name not in hints:
         raise UserError(f"{whole}: there is no such field.{nearest(name, hints, prefix=whole[: -len('.'.join(path))])}")
     hint = hints[name]

@@ -229,7 +229,7 @@ def gather(value: Any) -> list[Any]:
     return [json.loads(texts[one]) for one in range(count())]
 
 
-def said_by_first(value: Any) -> Any:
+def broadcast_from_first(value: Any) -> Any:
     """The first process's value (of JSON), in every process."""
     return gather(value)[0]
 

@@ -79,7 +79,7 @@ class Checkpoints:
         if job.first():
             self.clear_unfinished()
         # The same arrays; what is known of them may be new.
-        if job.said_by_first(step == self._at and step in self.steps()):
+        if job.broadcast_from_first(step == self._at and step in self.steps()):
             if job.first():
                 self._seal(step, self._manifest(step)["files"], progress)
                 self._prune(progress["best_steps"].values())
@@ -186,7 +186,7 @@ class Checkpoints:
 
         `targets` are the trees that are wanted, as shapes and types and where each array is to lie.
         """
-        step = job.said_by_first(self._last_whole() if job.first() else None)
+        step = job.broadcast_from_first(self._last_whole() if job.first() else None)
         if step is None:
             return None
         self._at = step

@@ -90,7 +90,7 @@ class Training:
         self._report = report
         data = experiment.data
         self._mesh = sharding.make_mesh()
-        sharding.check_batch(data.batch, self._mesh, experiment.parallel.accumulate)
+        sharding.check_batch(data.batch, self._mesh, experiment.parallel.microbatches)
         self._rows = sharding.own_rows(data.batch)
         self.steps_per_epoch = experiment.training.steps_per_epoch or max(
             1, round(stream.examples_per_epoch(cache, split.train, data) / data.batch)
@@ -117,11 +117,13 @@ class Training:
         """Takes up the last checkpoint, or draws the first weights; returns the step it stands at."""
         settings = self._experiment
         target = states.abstract(self.network, self._optimiser, settings.data)
-        places = states.shardings(target, self._mesh, shard_optimiser=settings.parallel.shard_optimiser)
-        restored = self._checkpoints.restore_last(sharding.with_shardings(target.trees(), places.trees()))
+        state_sharding = states.shardings(target, self._mesh, shard_optimiser=settings.parallel.shard_optimiser)
+        restored = self._checkpoints.restore_last(sharding.with_shardings(target.trees(), state_sharding.trees()))
         if restored is None:
             seed = settings.training.seed
-            self._state = states.create(self.network, self._optimiser, settings.data, seed=seed, places=places)
+            self._state = states.create(
+                self.network, self._optimiser, settings.data, seed=seed, state_sharding=state_sharding
+            )
             self._keep_journal_until(0)
             return 0
         self._state = TrainState.from_trees(restored.trees)

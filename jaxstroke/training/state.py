@@ -40,25 +40,32 @@ class TrainState:
 
 
 def create(
-    network: nn.Module, optimiser: optax.GradientTransformation, data: Data, *, seed: int, places: Any = None
+    network: nn.Module,
+    optimiser: optax.GradientTransformation,
+    data: Data,
+    *,
+    seed: int,
+    state_sharding: TrainState | None = None,
 ) -> TrainState:
-    """Draws the first weights; they depend on the seed alone. `places` says where the state lies (see `shardings`)."""
+    """Draws the first weights; they depend on the seed alone. It lies as `state_sharding` says (see `shardings`)."""
     # Run once: on a CPU, optimising the program takes many times longer than running it as it is.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     draw = jax.jit(
-        lambda: _draw(network, optimiser, data, jax.random.key(seed)), out_shardings=places, compiler_options=options
+        lambda: _draw(network, optimiser, data, jax.random.key(seed)),
+        out_shardings=state_sharding,
+        compiler_options=options,
     )
     return draw()
 
 
-def shardings(state: TrainState, over: Mesh, *, shard_optimiser: bool) -> TrainState:
-    """Where a state lies: whole on each device, or the optimiser's part of it cut into a share for each (ZeRO-1)."""
-    whole = sharding.replicated(over)
-    places = jax.tree.map(lambda _: whole, state)
+def shardings(state: TrainState, mesh: Mesh, *, shard_optimiser: bool) -> TrainState:
+    """How a state is sharded: replicated, or the optimiser's part of it with a share on each device (ZeRO-1)."""
+    replicated = sharding.replicated(mesh)
+    state_sharding = jax.tree.map(lambda _: replicated, state)
     if not shard_optimiser:
-        return places
-    shares = jax.tree.map(lambda leaf: sharding.shard_largest_axis(over, leaf.shape), state.opt_state)
-    return places.replace(opt_state=shares)
+        return state_sharding
+    shares = jax.tree.map(lambda leaf: sharding.shard_largest_axis(mesh, leaf.shape), state.opt_state)
+    return state_sharding.replace(opt_state=shares)
 
 
 def abstract(network: nn.Module, optimiser: optax.GradientTransformation, data: Data) -> TrainState:

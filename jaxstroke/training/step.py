@@ -1,9 +1,9 @@
 """One step of training and one of validation: pure functions of the whole batch, compiled once.
 
-The same function serves one device and many.  Under `jit` the batch is cut along the mesh, the state is whole on each
-device, and the compiler adds the sums over devices (a batch's statistics are those of the whole batch).  Under `pmap`
-the function runs on each device with its rows, and the sums are written here.  Random numbers are drawn from (seed,
-step) and each example's place in the whole batch, so the result does not depend on how many devices there are.
+The same function serves one device and many.  Under `jit` the batch is split over the mesh, the state is
+replicated, and the compiler adds the sums over devices (a batch's statistics are those of the whole batch).  Under
+`pmap` the function runs on each device with its rows, and the sums are written here.  Random numbers are drawn from
+(seed, step) and each example's index in the whole batch, so the result does not depend on how many devices there are.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def train_step(
 
     With `axis_name` the batch is one device's rows, and the state that comes out is the same on every device.
     """
-    data, parts = experiment.data, experiment.parallel.accumulate
+    data, microbatches = experiment.data, experiment.parallel.microbatches
     remat = apply.wants_remat(experiment, network)
 
     def gradient(params: Any, batch_stats: Any, batch: Batch, dropout_key: jax.Array) -> tuple[Any, Any, Any]:
@@ -61,10 +61,10 @@ def train_step(
         stop = batch.pop(STOP, None)
         augment_key, dropout_key = jax.random.split(step_key(experiment.training.seed, state.step))
         batch = augment(augment_key, batch, experiment.augment)
-        if parts == 1:
+        if microbatches == 1:
             batch_stats, figures, gradients = gradient(state.params, state.batch_stats, batch, dropout_key)
         else:
-            batch_stats, figures, gradients = _in_parts(gradient, parts, state, batch, dropout_key)
+            batch_stats, figures, gradients = _in_microbatches(gradient, microbatches, state, batch, dropout_key)
         if axis_name is not None:
             # Every device has the whole batch's loss, of which it saw the way through its own rows: together, all ways.
             gradients = jax.lax.pmean(gradients, axis_name)
@@ -90,26 +90,26 @@ def _of_all_devices(tree: Any, axis_name: str | None) -> Any:
     return jax.tree.map(lambda rows: jax.lax.all_gather(rows, axis_name, tiled=True), tree)
 
 
-def _in_parts(
-    gradient: Callable[..., tuple[Any, Any, Any]], parts: int, state: TrainState, batch: Batch, key: jax.Array
+def _in_microbatches(
+    gradient: Callable[..., tuple[Any, Any, Any]], count: int, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[Any, Any, Any]:
-    """The mean over parts of the batch that go through one after another; statistics are handed on from each.
+    """The mean over microbatches, which go through one after another; statistics are handed on from each.
 
-    A part takes every so-manieth row, so that no row moves to another device.
+    A microbatch takes every so-manieth row, so that no row moves to another device.
     """
-    split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(len(x) // parts, parts, *x.shape[1:]), 0, 1), batch)
+    split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(len(x) // count, count, *x.shape[1:]), 0, 1), batch)
 
-    def one(carry: tuple[Any, Any], part: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Any], None]:
+    def add(carry: tuple[Any, Any], microbatch: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Any], None]:
         batch_stats, sums = carry
-        number, rows = part
+        number, rows = microbatch
         batch_stats, *found = gradient(state.params, batch_stats, rows, jax.random.fold_in(key, number))
         return (batch_stats, jax.tree.map(jnp.add, sums, tuple(found))), None
 
-    numbers = jnp.arange(parts)
+    numbers = jnp.arange(count)
     shapes = jax.eval_shape(gradient, state.params, state.batch_stats, jax.tree.map(lambda x: x[0], split), key)[1:]
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (batch_stats, sums), _ = jax.lax.scan(one, (state.batch_stats, zeros), (numbers, split))
-    figures, gradients = jax.tree.map(lambda total: total / parts, sums)
+    (batch_stats, sums), _ = jax.lax.scan(add, (state.batch_stats, zeros), (numbers, split))
+    figures, gradients = jax.tree.map(lambda total: total / count, sums)
     return batch_stats, figures, gradients
 
 
@@ -125,30 +125,31 @@ def validation_step(experiment: Experiment, network: nn.Module) -> Callable[[Tra
 
 
 def compile_steps(
-    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, over: Mesh
+    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns the training step (its state is donated) and the validation step, compiled for the mesh.
 
     Both take a state as `states.shardings` lays it and a batch as `sharding.to_devices` lays it.
     """
     parallel = experiment.parallel
-    whole, cut = sharding.replicated(over), sharding.batch_sharding(over)
+    replicated, batch_sharding = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     abstract = states.abstract(network, optimiser, experiment.data)
-    places = states.shardings(abstract, over, shard_optimiser=parallel.shard_optimiser)
-    validate = jax.jit(validation_step(experiment, network), in_shardings=(places, cut), out_shardings=whole)
+    state_sharding = states.shardings(abstract, mesh, shard_optimiser=parallel.shard_optimiser)
+    given = (state_sharding, batch_sharding)
+    validate = jax.jit(validation_step(experiment, network), in_shardings=given, out_shardings=replicated)
     if parallel.map == "pmap":
-        return _mapped(experiment, network, optimiser, over), validate
+        return _mapped(experiment, network, optimiser, mesh), validate
     train = jax.jit(
         train_step(experiment, network, optimiser),
-        in_shardings=(places, cut),
-        out_shardings=(places, whole),
+        in_shardings=given,
+        out_shardings=(state_sharding, replicated),
         donate_argnums=0,
     )
     return train, validate
 
 
 def _mapped(
-    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, over: Mesh
+    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, mesh: Mesh
 ) -> Callable[..., Any]:
     """The training step under `jax.pmap`, which takes and gives what the jitted one does."""
     if experiment.parallel.shard_optimiser:
@@ -158,17 +159,17 @@ def _mapped(
     mapped = jax.pmap(
         train_step(experiment, network, optimiser, sharding.DATA_AXIS),
         axis_name=sharding.DATA_AXIS,
-        devices=list(over.devices.flat),
+        devices=list(mesh.devices.flat),
         in_axes=(None, 0),
         out_axes=None,
         donate_argnums=0,
     )
-    whole = sharding.replicated(over)
+    replicated = sharding.replicated(mesh)
 
     def everywhere(leaf: jax.Array) -> jax.Array:
         """What pmap returns lies on this process's devices; the same arrays, as part of what all processes have."""
         own = [shard.data for shard in leaf.addressable_shards]
-        return jax.make_array_from_single_device_arrays(leaf.shape, whole, own)
+        return jax.make_array_from_single_device_arrays(leaf.shape, replicated, own)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
         new, figures = mapped(state, jax.tree.map(sharding.split_by_device, batch))

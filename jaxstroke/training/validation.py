@@ -32,13 +32,13 @@ class Validation:
         cache: Cache,
         studies: tuple[str, ...],
         validation_step: Callable[..., Any],
-        over: Mesh,
+        mesh: Mesh,
     ) -> None:
         self._experiment = experiment
         self._cache = cache
         self._studies = studies
         self._step = validation_step
-        self._mesh = over
+        self._mesh = mesh
         self._rows = sharding.own_rows(experiment.data.batch)
         self._predictor: Predictor | None = None
 
