@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.check",
         description="Read every file of a data set and name every fault; the exit status is 1 where any is an error.",
     )
-    words.add_argument("data", metavar="DATA", help="the data set's folder, or a study's")
-    words.add_argument("--layout", default="", metavar="NAME", help="how it lies on disk, where it is not recognised")
-    words.add_argument("--json", action="store_true", help="print cases, errors and warnings as JSON and nothing else")
-    return words
+    parser.add_argument("data", metavar="DATA", help="the data set's folder, or a study's")
+    parser.add_argument("--layout", default="", metavar="NAME", help="how it lies on disk, where it is not recognised")
+    parser.add_argument("--json", action="store_true", help="print cases, errors and warnings as JSON and nothing else")
+    return parser
 
 
 def main(arguments: list[str]) -> int:

@@ -28,58 +28,60 @@ _PACKAGES = ("jax", "jaxlib", "flax", "libtpu")
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.compile",
         description="Compile the training step and the forward pass for a machine that is not there. Nothing is run.",
         epilog="Example: python -m jaxstroke.compile --exp mdanet_isles18 --target tpu:v5e:2x4",
     )
-    words.add_argument("--exp", metavar="NAME", required=True, help="the experiment; `jaxstroke train --list` has all")
-    words.add_argument("--target", metavar="T", required=True, help="tpu:v5e:2x4, tpu:v5e:16x16, tpu:v4:2x2x2, cpu:8")
-    words.add_argument("--batch-per-chip", type=int, metavar="N", help="examples a chip; else as data.batch needs")
-    words.add_argument("--only", choices=("train", "forward"), help="one of the two programs; else both")
-    words.add_argument("--scale", choices=("full", "small"), default="full", help="small: reduced width and size")
-    words.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
-    words.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
-    return words
+    parser.add_argument("--exp", metavar="NAME", required=True, help="the experiment; `jaxstroke train --list` has all")
+    parser.add_argument("--target", metavar="T", required=True, help="tpu:v5e:2x4, tpu:v5e:16x16, tpu:v4:2x2x2, cpu:8")
+    parser.add_argument("--batch-per-chip", type=int, metavar="N", help="examples a chip; else as data.batch needs")
+    parser.add_argument("--only", choices=("train", "forward"), help="one of the two programs; else both")
+    parser.add_argument("--scale", choices=("full", "small"), default="full", help="small: reduced width and size")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
+    return parser
 
 
 def main(arguments: list[str]) -> int:
-    words = parser().parse_args(arguments)
-    wanted = catalogue.load(words.exp, scale=words.scale)
-    wanted = overrides.override(wanted, overrides.parse_assignments(words.set))
+    args = parser().parse_args(arguments)
+    experiment = catalogue.load(args.exp, scale=args.scale)
+    experiment = overrides.override(experiment, overrides.parse_assignments(args.set))
     from jaxstroke.compilation import targets
 
-    target = targets.parse(words.target)
+    target = targets.parse(args.target)
     targets.prepare(target)
-    _note(f"jaxstroke: {wanted.name} ({wanted.scale} scale) for {target.word}; loading jax ...")
+    _note(f"jaxstroke: {experiment.name} ({experiment.scale} scale) for {target.word}; loading jax ...")
     from jaxstroke.compilation import compiling
 
-    sized = compiling.with_batch(wanted, target, words.batch_per_chip)
+    own_batch = experiment.data.batch
+    experiment = compiling.with_batch(experiment, target, args.batch_per_chip)
     _note(
-        f"batch: {sized.data.batch // target.chips} a chip on {target.chips} chips, {sized.data.batch} in all "
-        f"(data.batch of the experiment is {wanted.data.batch})"
+        f"batch: {experiment.data.batch // target.chips} a chip on {target.chips} chips, "
+        f"{experiment.data.batch} in all "
+        f"(data.batch of the experiment is {own_batch})"
     )
-    found = compiling.costs(sized, target, [words.only] if words.only else compiling.PROGRAMS, _waiting)
-    facts = {**_facts(wanted, sized, target, found), "parameters": compiling.parameters(sized)}
-    if words.json:
+    found = compiling.costs(experiment, target, [args.only] if args.only else compiling.PROGRAMS, _waiting)
+    facts = {**_facts(experiment, own_batch, target, found), "parameters": compiling.parameters(experiment)}
+    if args.json:
         console.say(json.dumps(facts, indent=1, allow_nan=False))
         return 0
     _print(target, found)
-    console.next_command("python", "-m", "jaxstroke.train", "--exp", wanted.name)
+    console.next_command("python", "-m", "jaxstroke.train", "--exp", experiment.name)
     return 0
 
 
-def _facts(wanted: Experiment, sized: Experiment, target: Target, found: dict[str, Cost]) -> dict[str, Any]:
+def _facts(experiment: Experiment, own_batch: int, target: Target, found: dict[str, Cost]) -> dict[str, Any]:
     chip = None if target.chip is None else {**dataclasses.asdict(target.chip), "options": dict(target.chip.options)}
     return {
-        "experiment": wanted.name,
-        "scale": wanted.scale,
+        "experiment": experiment.name,
+        "scale": experiment.scale,
         "target": target.word,
         "chips": target.chips,
-        "batch": sized.data.batch,
-        "batch_per_chip": sized.data.batch // target.chips,
-        "own_batch": wanted.data.batch,
-        "dtype": str(sized.model.options.get("dtype", "float32")),
+        "batch": experiment.data.batch,
+        "batch_per_chip": experiment.data.batch // target.chips,
+        "own_batch": own_batch,
+        "dtype": str(experiment.model.options.get("dtype", "float32")),
         "compiles": True,
         "chip": chip,
         "sending_bandwidth": target.sending_bandwidth,

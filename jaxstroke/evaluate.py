@@ -18,26 +18,26 @@ _SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "volume_differe
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.evaluate",
         description="Judge a run, and the threshold rules beside it, on the studies that were held out.",
     )
-    words.add_argument("run", metavar="RUN", help="the run folder that train wrote")
-    words.add_argument("--data", metavar="PATH", help="the data set, where it is not where the run found it")
-    words.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
-    words.add_argument(
+    parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
+    parser.add_argument("--data", metavar="PATH", help="the data set, where it is not where the run found it")
+    parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
+    parser.add_argument(
         "--choose-by",
         choices=("dice", "slice_dice_empty_1", "slice_dice_empty_0"),
         default="",
         help="the validation score whose best checkpoint is judged; default: as the experiment says",
     )
-    words.add_argument("--cases", action="store_true", help="print every study, not the sums alone")
-    return words
+    parser.add_argument("--cases", action="store_true", help="print every study, not the sums alone")
+    return parser
 
 
 def main(arguments: list[str]) -> int:
-    words = parser().parse_args(arguments)
-    console.say(f"judging {words.run} on its {words.split} studies")
+    args = parser().parse_args(arguments)
+    console.say(f"judging {args.run} on its {args.split} studies")
     from jaxstroke import user_cache
     from jaxstroke.data.source import open_source
     from jaxstroke.inference import evaluation, system
@@ -45,20 +45,20 @@ def main(arguments: list[str]) -> int:
     from jaxstroke.runs.folder import RunFolder
 
     compiled_programs.keep()
-    run = RunFolder(Path(words.run))
-    network, experiment = system.trained(run, choose_by=words.choose_by)
+    run = RunFolder(Path(args.run))
+    trained, experiment = system.trained(run, choose_by=args.choose_by)
     about = run.about()
-    folder = Path(words.data or about["data"])
-    if about["phantom"] and not folder.exists() and not words.data:
+    folder = Path(args.data or about["data"])
+    if about["phantom"] and not folder.exists() and not args.data:
         folder = None  # the embedded phantom can be made again
     source = open_source(experiment.data, folder, user_cache.folder())
     if source.phantom:
         console.say(f"*** {console.PHANTOM_NOTICE} ***")
-    cases = source.named(tuple(about["split"][words.split]))
+    cases = source.named(tuple(about["split"][args.split]))
     if not cases:
-        raise UserError(f"{words.run}: the run has no {words.split} studies")
+        raise UserError(f"{args.run}: the run has no {args.split} studies")
     present = [word for word in source.layout.modalities if all(word in case.images for case in cases)]
-    systems = [network, *system.rules(present, len(experiment.data.targets))]
+    systems = [trained, *system.rules(present, len(experiment.data.targets))]
     needed = {*experiment.data.channels, *(word for one in systems for word in one.needs)}
     with console.bar("evaluating", len(cases) * len(systems), "answers") as advance:
         rows = evaluation.evaluate(
@@ -70,18 +70,18 @@ def main(arguments: list[str]) -> int:
         )
     lines = evaluation.summaries(rows)
     written = _write(
-        run.path / "evaluation" / "-".join(filter(None, (words.split, words.choose_by))),
+        run.path / "evaluation" / "-".join(filter(None, (args.split, args.choose_by))),
         rows,
         lines,
         phantom=source.phantom,
         about=about,
     )
-    if words.cases:
+    if args.cases:
         _print_cases(rows)
-    _print_sums(lines, count=len(cases), split=words.split, phantom=source.phantom)
+    _print_sums(lines, count=len(cases), split=args.split, phantom=source.phantom)
     console.say(f"every score of every study: {written}")
     console.next_command(
-        "python", "-m", "jaxstroke.predict", words.run, str(_study_folder(cases[0])), "-o", "predictions"
+        "python", "-m", "jaxstroke.predict", args.run, str(_study_folder(cases[0])), "-o", "predictions"
     )
     return 0
 

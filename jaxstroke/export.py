@@ -22,33 +22,33 @@ _NEEDS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.export",
         description="Write a trained network as a program that needs nothing of jaxstroke, and check what was written.",
         epilog="Example: python -m jaxstroke.export runs/dme_isles18 -o exported --to onnx",
     )
-    words.add_argument("run", metavar="RUN", help="the run folder that train wrote")
-    words.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
-    words.add_argument("--to", choices=tuple(_NEEDS), default="torch", help="the program's kind (torch)")
-    return words
+    parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--to", choices=tuple(_NEEDS), default="torch", help="the program's kind (torch)")
+    return parser
 
 
 def main(arguments: list[str]) -> int:
-    words = parser().parse_args(arguments)
-    packages, extra = _NEEDS[words.to]
+    args = parser().parse_args(arguments)
+    packages, extra = _NEEDS[args.to]
     missing = [name for name in packages if util.find_spec(name) is None]
     if missing:
-        raise UserError(f"--to {words.to} needs {', '.join(missing)}; pip install 'jaxstroke[{extra}]' brings it")
+        raise UserError(f"--to {args.to} needs {', '.join(missing)}; pip install 'jaxstroke[{extra}]' brings it")
     # The check compares roundings, and what is exported does not depend on where it is traced.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from jaxstroke.exports import folder
     from jaxstroke.exports.trained import read_run
 
-    folder.require_free(words.output)
-    trained = read_run(Path(words.run))
+    folder.require_free(args.output)
+    trained = read_run(Path(args.run))
     console.say(f"{trained.experiment.name}: weights of step {trained.step}")
-    report = folder.export(trained, words.output, words.to, console.say)
-    _tell(report, words.output)
+    report = folder.export(trained, args.output, args.to, console.say)
+    _tell(report, args.output)
     return 0
 
 

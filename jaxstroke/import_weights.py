@@ -13,33 +13,33 @@ from jaxstroke.process import door
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.import_weights",
         description="Make a run folder of a safetensors file or a PyTorch state dict; training goes on from there.",
         epilog="Example: python -m jaxstroke.import_weights weights.safetensors --exp dme_isles18 -o runs/imported",
     )
-    words.add_argument("weights", metavar="WEIGHTS", type=Path, help=".safetensors, or a state dict (.pt, .pth, .bin)")
-    words.add_argument("--exp", metavar="NAME", required=True, help="the experiment whose network the weights are of")
-    words.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="a new run folder")
-    words.add_argument("--scale", choices=("full", "small"), default="full", help="of the experiment")
-    words.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
-    return words
+    parser.add_argument("weights", metavar="WEIGHTS", type=Path, help=".safetensors, or a state dict (.pt, .pth, .bin)")
+    parser.add_argument("--exp", metavar="NAME", required=True, help="the experiment whose network the weights are of")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="a new run folder")
+    parser.add_argument("--scale", choices=("full", "small"), default="full", help="of the experiment")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
+    return parser
 
 
 def main(arguments: list[str]) -> int:
-    words = parser().parse_args(arguments)
-    wanted = catalogue.load(words.exp, scale=words.scale)
-    wanted = overrides.override(wanted, overrides.parse_assignments(words.set))
+    args = parser().parse_args(arguments)
+    experiment = catalogue.load(args.exp, scale=args.scale)
+    experiment = overrides.override(experiment, overrides.parse_assignments(args.set))
     missing = [name for name in ("torch", "safetensors") if util.find_spec(name) is None]
     if missing:
         raise UserError(f"reading PyTorch weights needs {', '.join(missing)}; pip install 'jaxstroke[torch]' brings it")
     from jaxstroke.torch_twin.importing import import_weights
 
-    count = import_weights(words.weights, wanted, words.output)
-    console.say(f"{count:,} numbers of {words.weights} are the weights of step 0 of {words.output}")
-    again = ["--scale", words.scale] if words.scale != "full" else []
-    again += [part for assignment in words.set for part in ("--set", assignment)]
-    console.next_command("python", "-m", "jaxstroke.train", "--exp", words.exp, *again, "--out", str(words.output))
+    count = import_weights(args.weights, experiment, args.output)
+    console.say(f"{count:,} numbers of {args.weights} are the weights of step 0 of {args.output}")
+    again = ["--scale", args.scale] if args.scale != "full" else []
+    again += [part for assignment in args.set for part in ("--set", assignment)]
+    console.next_command("python", "-m", "jaxstroke.train", "--exp", args.exp, *again, "--out", str(args.output))
     return 0
 
 

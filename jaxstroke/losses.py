@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxstroke import experiment
 from jaxstroke.errors import UserError, nearest
+from jaxstroke.experiment import Loss
 from jaxstroke.models.nn.precision import at_least_float32
 from jaxstroke.models.outputs import Outputs
 
@@ -152,7 +152,7 @@ def boundary_loss(logits: jax.Array, distance: jax.Array, valid: jax.Array) -> j
     return _masked_mean(probabilities * at_least_float32(distance), valid)
 
 
-def total_loss(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> tuple[jax.Array, dict[str, jax.Array]]:
+def total_loss(outputs: Outputs, batch: Batch, spec: Loss) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the weighted sum of the experiment's terms, and each term by name, before its weight.
 
     `batch` holds `masks`, `distance` and `valid`.  Words: soft_dice, cross_entropy, boundary, focal, multilevel
@@ -170,19 +170,19 @@ def total_loss(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> tuple[j
 # --- the terms by name -------------------------------------------------------------------------------------------
 
 
-def _soft_dice(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Array:
+def _soft_dice(outputs: Outputs, batch: Batch, spec: Loss) -> jax.Array:
     return soft_dice_loss(outputs.logits, batch["masks"], batch["valid"])
 
 
-def _cross_entropy(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Array:
+def _cross_entropy(outputs: Outputs, batch: Batch, spec: Loss) -> jax.Array:
     return binary_cross_entropy(outputs.logits, batch["masks"], batch["valid"], **_class_weights(spec))
 
 
-def _boundary(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Array:
+def _boundary(outputs: Outputs, batch: Batch, spec: Loss) -> jax.Array:
     return boundary_loss(outputs.logits, batch["distance"], batch["valid"])
 
 
-def _focal(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Array:
+def _focal(outputs: Outputs, batch: Batch, spec: Loss) -> jax.Array:
     return focal_loss(
         outputs.logits,
         batch["masks"],
@@ -193,7 +193,7 @@ def _focal(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Array:
     )
 
 
-def _multilevel(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Array:
+def _multilevel(outputs: Outputs, batch: Batch, spec: Loss) -> jax.Array:
     levels = outputs.side_logits
     if len(levels) != len(spec.level_weights):
         raise UserError(
@@ -205,7 +205,7 @@ def _multilevel(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Ar
     )
 
 
-def _similarity(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Array:
+def _similarity(outputs: Outputs, batch: Batch, spec: Loss) -> jax.Array:
     if not {"group1", "group2"} <= outputs.features.keys():
         raise UserError(
             "loss.terms: similarity compares the first-stage features of two modality groups, which this network does "
@@ -216,7 +216,7 @@ def _similarity(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> jax.Ar
     )
 
 
-TERMS: dict[str, Callable[[Outputs, Batch, experiment.Loss], jax.Array]] = {
+TERMS: dict[str, Callable[[Outputs, Batch, Loss], jax.Array]] = {
     "soft_dice": _soft_dice,
     "cross_entropy": _cross_entropy,
     "boundary": _boundary,
@@ -226,7 +226,7 @@ TERMS: dict[str, Callable[[Outputs, Batch, experiment.Loss], jax.Array]] = {
 }
 
 
-def _class_weights(spec: experiment.Loss) -> dict[str, float]:
+def _class_weights(spec: Loss) -> dict[str, float]:
     return {"lesion_weight": spec.lesion_weight, "background_weight": spec.background_weight}
 
 

@@ -24,38 +24,38 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.parity",
         description="Compare every network with its PyTorch twin on the same drawn weights and batches.",
     )
-    words.add_argument("--network", metavar="N", help="only this network, or one line of `jaxstroke networks`")
-    words.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="both libraries compute there (cpu)")
-    words.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
-    words.add_argument("--full", action="store_true", help="at the sizes and widths of the papers")
-    words.add_argument("--times", action="store_true", help="also time training steps (always with --device cuda)")
-    words.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (0)")
-    return words
+    parser.add_argument("--network", metavar="N", help="only this network, or one line of `jaxstroke networks`")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="both libraries compute there (cpu)")
+    parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+    parser.add_argument("--full", action="store_true", help="at the sizes and widths of the papers")
+    parser.add_argument("--times", action="store_true", help="also time training steps (always with --device cuda)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (0)")
+    return parser
 
 
 def main(arguments: list[str]) -> int:
-    words = parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     if util.find_spec("torch") is None:
         raise UserError("PyTorch is not installed; pip install 'jaxstroke[torch]' brings it")
     # Both libraries share the card, so neither may take all of it at the start.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if words.device == "cpu":
+    if args.device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
     from jaxstroke.torch_twin import place
 
-    here = place.find(words.device)
+    here = place.find(args.device)
     if here.why_not:
         console.warn(f"{here.why_not}; both libraries run on the CPU")
     versions = {name: metadata.version(name) for name in _PACKAGES}
-    about = {"device": f"{here.name} ({here.kind})", **versions, "seed": words.seed}
+    about = {"device": f"{here.name} ({here.kind})", **versions, "seed": args.seed}
     _note(", ".join(f"{name} {value}" for name, value in about.items()))
     with place.full_float32():
-        lines = _compare(words, here)
-    if words.json:
+        lines = _compare(args, here)
+    if args.json:
         console.say(json.dumps([_plain({**line, "about": about}) for line in lines], indent=2, allow_nan=False))
     else:
         _print(lines, about)
@@ -63,25 +63,25 @@ def main(arguments: list[str]) -> int:
     return 1 if any(line["missed"] for line in lines) else 0
 
 
-def _compare(words: argparse.Namespace, here: Place) -> list[dict[str, Any]]:
+def _compare(args: argparse.Namespace, here: Place) -> list[dict[str, Any]]:
     from jaxstroke.comparison import specimen as specimens
     from jaxstroke.comparison.differences import compare
     from jaxstroke.comparison.timing import milliseconds_a_step
     from jaxstroke.models import registry
 
-    places: dict[str, Any] = {"jax_device": here.jax_device, "torch_device": here.torch_device}
+    devices: dict[str, Any] = {"jax_device": here.jax_device, "torch_device": here.torch_device}
     lines = []
-    for name in [words.network] if words.network else sorted(registry.networks()):
+    for name in [args.network] if args.network else sorted(registry.networks()):
 
         def note(text: str, name: str = name) -> None:
             _note(f"{name}: {text}")
 
-        one = specimens.specimen(name, full=words.full)
-        line = _line(compare(one, seed=words.seed, note=note, **places))
-        if words.times or here.name == "cuda":
-            full = words.full or here.name == "cuda"
+        one = specimens.specimen(name, full=args.full)
+        line = _line(compare(one, seed=args.seed, note=note, **devices))
+        if args.times or here.name == "cuda":
+            full = args.full or here.name == "cuda"
             timed = specimens.specimen(name, full=full, own_batch=full)
-            line["milliseconds_a_step"] = milliseconds_a_step(timed, seed=words.seed, note=note, **places)
+            line["milliseconds_a_step"] = milliseconds_a_step(timed, seed=args.seed, note=note, **devices)
         lines.append(line)
     return lines
 

@@ -15,26 +15,26 @@ _LAYOUTS = ("isles2018", "isles2022", "two_reader")
 
 
 def main(arguments: list[str]) -> int:
-    words = _parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     from jaxstroke.phantoms import dataset
 
     console.say(console.PHANTOM_NOTICE)
-    marker = dataset.describe(words.layout, cases=words.cases, seed=words.seed, with_ctp=words.with_ctp)
-    if dataset.already_there(words.output, marker):
-        console.say(f"{words.output} already holds this phantom")
+    marker = dataset.describe(args.layout, cases=args.cases, seed=args.seed, with_ctp=args.with_ctp)
+    if dataset.already_there(args.output, marker):
+        console.say(f"{args.output} already holds this phantom")
     else:
-        with console.bar("phantom", words.cases, "studies") as advance:
+        with console.bar("phantom", args.cases, "studies") as advance:
             dataset.generate(
-                words.layout,
-                cases=words.cases,
-                seed=words.seed,
-                folder=words.output,
-                with_ctp=words.with_ctp,
-                workers=words.workers,
+                args.layout,
+                cases=args.cases,
+                seed=args.seed,
+                folder=args.output,
+                with_ctp=args.with_ctp,
+                workers=args.workers,
                 progress=advance,
             )
-        console.say(f"{words.cases} studies in {words.output}")
-    console.next_command(*_training(words.layout, words.output))
+        console.say(f"{args.cases} studies in {args.output}")
+    console.next_command(*_training(args.layout, args.output))
     return 0
 
 

@@ -11,25 +11,25 @@ from jaxstroke.process import door
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.predict",
         description="Segment a study, or a folder of them, with a trained run; the network is compiled once for all.",
     )
-    words.add_argument("run", metavar="RUN", help="the run folder that train wrote")
-    words.add_argument("study", metavar="STUDY", help="a study's folder, or a data set with many")
-    words.add_argument("-o", "--out", metavar="OUT", required=True, help="the folder for what is predicted")
-    words.add_argument(
+    parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
+    parser.add_argument("study", metavar="STUDY", help="a study's folder, or a data set with many")
+    parser.add_argument("-o", "--out", metavar="OUT", required=True, help="the folder for what is predicted")
+    parser.add_argument(
         "--intermediates",
         default="",
         metavar="NAMES",
         help="also write what the network looks at (attention, gate, difference, synthetic, ...); 'list' names them",
     )
-    return words
+    return parser
 
 
 def main(arguments: list[str]) -> int:
-    words = parser().parse_args(arguments)
-    console.say(f"predicting {words.study} with {words.run}")
+    args = parser().parse_args(arguments)
+    console.say(f"predicting {args.study} with {args.run}")
     from jaxstroke import files
     from jaxstroke.data.layouts import find_layout, study_from_folder
     from jaxstroke.data.study import read_study
@@ -39,18 +39,18 @@ def main(arguments: list[str]) -> int:
     from jaxstroke.runs.folder import RunFolder
 
     compiled_programs.keep()
-    run = RunFolder(Path(words.run))
-    names = [name for name in words.intermediates.split(",") if name]
+    run = RunFolder(Path(args.run))
+    names = [name for name in args.intermediates.split(",") if name]
     if names == ["list"]:
         for path in predictor.available(run.experiment()):
             console.say(path)
         return 0
     layout = find_layout(run.experiment().data.layout)
-    root = Path(words.study)
+    root = Path(args.study)
     cases = layout.find(root) if layout.recognises(root) else [study_from_folder(root, layout)]
-    network, experiment = system.trained(run, intermediates=names)
+    trained, experiment = system.trained(run, intermediates=names)
     phantom = phantom_facts(root) is not None
-    out = Path(words.out)
+    out = Path(args.out)
     about = run.about()
     trained_on_phantom = about["phantom"]
     if trained_on_phantom:
@@ -59,8 +59,8 @@ def main(arguments: list[str]) -> int:
     with console.bar("predicting", len(cases), "studies") as advance:
         for case in cases:
             study = read_study(case, images=experiment.data.channels, masks=())
-            answer = network.answer(study)
-            report += written.write(out, layout, study, answer, network, experiment.data.targets, phantom=phantom)
+            answer = trained.answer(study)
+            report += written.write(out, layout, study, answer, trained, experiment.data.targets, phantom=phantom)
             advance(1, note=case.study)
     facts = {
         "network": experiment.name,
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
         console.say(
             f"{line['study']} {line['target']}: {line['volume_ml']:.1f} mL, {line['lesions']} lesions -> {line['mask']}"
         )
-    console.next_command("python", "-m", "jaxstroke.evaluate", words.run, "--cases")
+    console.next_command("python", "-m", "jaxstroke.evaluate", args.run, "--cases")
     return 0
 
 

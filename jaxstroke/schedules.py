@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxstroke import experiment
+from jaxstroke.experiment import Optimiser, Schedule
 from jaxstroke.models.nn.precision import at_least_float32
 
 BETA_1, BETA_2 = 0.9, 0.999
@@ -19,7 +19,7 @@ EPSILON = 1e-8
 
 
 def learning_rate(
-    schedule: experiment.Schedule, optimiser: experiment.Optimiser, *, steps_per_epoch: int, epochs: int
+    schedule: Schedule, optimiser: Optimiser, *, steps_per_epoch: int, epochs: int
 ) -> optax.Schedule:
     """Returns the learning rate as a function of the step (0 for the first).
 
@@ -41,7 +41,7 @@ def learning_rate(
     )
 
 
-def build_optimiser(optimiser: experiment.Optimiser, schedule: optax.Schedule) -> optax.GradientTransformation:
+def build_optimiser(optimiser: Optimiser, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Returns Adam in one of three manners of weight decay, after clipping where the experiment asks for it.
 
     With m the bias-corrected Adam direction, eta the learning rate and d the decay:

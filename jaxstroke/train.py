@@ -23,40 +23,40 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.train",
         description="Train an experiment. Running the same command again resumes the run in its folder.",
         epilog="Example: python -m jaxstroke.train --exp dme_isles18 --scale small --set data.batch=4",
     )
-    words.add_argument("--exp", metavar="NAME", help="the experiment; --list shows them")
-    words.add_argument("--list", action="store_true", help="list the experiments, a line each")
-    words.add_argument("--data", metavar="PATH", help="the data set's folder (else JAXSTROKE_DATA, else the phantom)")
-    words.add_argument("--out", metavar="DIR", help="the run folder; default runs/NAME[-small][-fold-K]")
-    words.add_argument("--scale", choices=("full", "small"), default="full", help="small: minutes on a laptop")
-    words.add_argument("--fold", type=int, metavar="K", help="the fold held out for testing")
-    words.add_argument("--epochs", type=int, metavar="N", help="the number of epochs (training.epochs)")
-    words.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, e.g. data.batch=4")
-    words.add_argument("--resume", action="store_true", help="resume; an error where there is no checkpoint")
-    words.add_argument("--keep-going", action="store_true", help="leave out studies that cannot be prepared")
-    words.add_argument("--fresh", action="store_true", help="start anew in a folder beside an existing one")
-    return words
+    parser.add_argument("--exp", metavar="NAME", help="the experiment; --list shows them")
+    parser.add_argument("--list", action="store_true", help="list the experiments, a line each")
+    parser.add_argument("--data", metavar="PATH", help="the data set's folder (else JAXSTROKE_DATA, else the phantom)")
+    parser.add_argument("--out", metavar="DIR", help="the run folder; default runs/NAME[-small][-fold-K]")
+    parser.add_argument("--scale", choices=("full", "small"), default="full", help="small: minutes on a laptop")
+    parser.add_argument("--fold", type=int, metavar="K", help="the fold held out for testing")
+    parser.add_argument("--epochs", type=int, metavar="N", help="the number of epochs (training.epochs)")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field: data.batch=4")
+    parser.add_argument("--resume", action="store_true", help="resume; an error where there is no checkpoint")
+    parser.add_argument("--keep-going", action="store_true", help="leave out studies that cannot be prepared")
+    parser.add_argument("--fresh", action="store_true", help="start anew in a folder beside an existing one")
+    return parser
 
 
 def main(arguments: list[str]) -> int:
-    words = parser().parse_args(arguments)
-    if words.list:
+    args = parser().parse_args(arguments)
+    if args.list:
         _list()
         return 0
-    if not words.exp:
+    if not args.exp:
         raise UserError("--exp is missing: name an experiment, for example --exp dme_isles18; --list shows them all")
-    if words.resume and words.fresh:
+    if args.resume and args.fresh:
         raise UserError("--resume and --fresh contradict each other: give one of them")
-    wanted = _experiment(words)
-    folder = Path(words.out) if words.out else _default_folder(wanted)
+    experiment = _experiment(args)
+    folder = Path(args.out) if args.out else _default_folder(experiment)
     if job.needs_watching():
         return job.watch("train", arguments)
     job.mute_all_but_first()
-    console.say(f"jaxstroke: {wanted.name} ({wanted.scale} scale): {wanted.title}")
+    console.say(f"jaxstroke: {experiment.name} ({experiment.scale} scale): {experiment.title}")
     console.say("loading jax ...")
     try:
         folder = _turn_begins(folder, words)
@@ -65,20 +65,20 @@ def main(arguments: list[str]) -> int:
             raise
         return 2  # all see the same, and the first says it
     with job.joined():
-        return _train(wanted, folder, words)
+        return _train(experiment, folder, args)
 
 
-def _experiment(words: argparse.Namespace) -> Experiment:
-    wanted = catalogue.load(words.exp, scale=words.scale)
-    changed: dict[str, object] = {**overrides.parse_assignments(words.set)}
-    for path, value in (("data.fold", words.fold), ("training.epochs", words.epochs)):
-        changed |= {} if value is None else {path: value}
-    return overrides.override(wanted, changed)
+def _experiment(args: argparse.Namespace) -> Experiment:
+    experiment = catalogue.load(args.exp, scale=args.scale)
+    changes: dict[str, object] = {**overrides.parse_assignments(args.set)}
+    for path, value in (("data.fold", args.fold), ("training.epochs", args.epochs)):
+        changes |= {} if value is None else {path: value}
+    return overrides.override(experiment, changes)
 
 
-def _default_folder(wanted: Experiment) -> Path:
-    parts = [wanted.name, *(["small"] if wanted.scale == "small" else [])]
-    parts += [f"fold-{wanted.data.fold}"] if wanted.data.fold else []
+def _default_folder(experiment: Experiment) -> Path:
+    parts = [experiment.name, *(["small"] if experiment.scale == "small" else [])]
+    parts += [f"fold-{experiment.data.fold}"] if experiment.data.fold else []
     return Path("runs") / "-".join(parts)
 
 
@@ -112,26 +112,26 @@ def _list() -> None:
         console.say(f"  {name:34} {', '.join(told)}")
 
 
-def _train(wanted: Experiment, folder: Path, words: argparse.Namespace) -> int:
+def _train(experiment: Experiment, folder: Path, args: argparse.Namespace) -> int:
     from jaxstroke.runs import folder as runs
 
-    if words.fresh and turns.this_turn() is None:
+    if args.fresh and turns.this_turn() is None:
         folder = runs.beside(folder)
     folder = Path(job.broadcast_from_first(str(folder)))
     run = runs.RunFolder(folder)
     if run.exists():
-        run.check_same(wanted)
-    elif words.resume:
+        run.check_same(experiment)
+    elif args.resume:
         raise UserError(f"--resume: {folder} holds no run; leave --resume away to start one there")
     with run.locked() if job.first() else contextlib.nullcontext():
-        return _train_locked(wanted, run, words)
+        return _train_locked(experiment, run, args)
 
 
-def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace) -> int:
+def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespace) -> int:
     from jaxstroke.data.source import ENVIRONMENT, named_folder, open_source
     from jaxstroke.runs import folder as runs
 
-    if words.resume and not run.checkpoints().steps():
+    if args.resume and not run.checkpoints().steps():
         raise UserError(
             f"--resume: {run.path} holds no finished checkpoint; leave --resume away to start from the beginning"
         )
@@ -141,29 +141,29 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
 
     compiled_programs.keep()
     with job.first_goes_first():
-        source = open_source(wanted.data, named_folder(words.data), user_cache.folder())
+        source = open_source(experiment.data, named_folder(args.data), user_cache.folder())
         if source.phantom:
             console.say(
                 f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
             )
-        cache, split = _prepared(wanted, source, keep_going=words.keep_going)
+        cache, split = _prepared(experiment, source, keep_going=args.keep_going)
         data = {
             "data": str(source.root.absolute()),
             "data_fingerprint": cache.fingerprint,
             "phantom": source.phantom,
             "split": dataclasses.asdict(split),
         }
-        about = runs.describe(device=sharding.describe(), seed=wanted.training.seed, data=data)
+        about = runs.describe(device=sharding.describe(), seed=experiment.training.seed, data=data)
         if job.first():
-            run.start(wanted, about)
+            run.start(experiment, about)
     console.say(
         f"{len(split.train)} studies to train on, {len(split.validation)} to validate, "
         f"{len(split.test)} held out for testing"
     )
     code = 0
-    if wanted.cascade.stage1_networks:
-        code, cache = _first_stage(wanted, run, cache, split, about)
-    code = code or _run(wanted, run, cache, split, phantom=source.phantom)
+    if experiment.cascade.stage1_networks:
+        code, cache = _first_stage(experiment, run, cache, split, about)
+    code = code or _run(experiment, run, cache, split, phantom=source.phantom)
     if code:
         console.next_command("python", "-m", "jaxstroke.train", *sys.argv[1:])
     else:
@@ -171,29 +171,29 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
     return code
 
 
-def _prepared(wanted: Experiment, source: Source, *, keep_going: bool) -> tuple[Cache, Split]:
+def _prepared(experiment: Experiment, source: Source, *, keep_going: bool) -> tuple[Cache, Split]:
     """The studies that can be trained on, prepared, and which of them are for what."""
     from jaxstroke import user_cache
     from jaxstroke.data.cache.building import build_cache
     from jaxstroke.data.splits import split as split_patients
 
-    annotated = source.annotated(wanted.data.targets)
+    annotated = source.annotated(experiment.data.targets)
     split = split_patients(
         {case.study: case.patient for case in annotated},
-        folds=wanted.data.folds,
-        fold=wanted.data.fold,
-        validation_fraction=wanted.data.validation_fraction,
-        seed=wanted.training.seed,
+        folds=experiment.data.folds,
+        fold=experiment.data.fold,
+        validation_fraction=experiment.data.validation_fraction,
+        seed=experiment.training.seed,
         fixed_test=source.layout.fixed_test(source.root),
     )
     with console.bar("preparing", len(annotated), "studies") as advance:
         folder = user_cache.folder() / "prepared"
-        cache = build_cache(annotated, wanted.data, folder, advance, keep_going=keep_going)
+        cache = build_cache(annotated, experiment.data, folder, advance, keep_going=keep_going)
     return cache, split.only([study.study for study in cache.studies])
 
 
 def _first_stage(
-    wanted: Experiment, run: RunFolder, cache: Cache, split: Split, about: dict[str, Any]
+    experiment: Experiment, run: RunFolder, cache: Cache, split: Split, about: dict[str, Any]
 ) -> tuple[int, Cache]:
     """Trains the first stage; returns what the process should end with, and the cache with its maps."""
     from jaxstroke import user_cache
@@ -201,34 +201,34 @@ def _first_stage(
     from jaxstroke.training.cascade import stage1_splits, with_synthetic_maps
 
     patients = {study.study: study.patient for study in cache.studies}
-    splits = stage1_splits(split, patients, wanted.cascade.stage1_networks, seed=wanted.training.seed)
-    for folder, own in zip(stage1_folders(run.path, wanted), splits, strict=True):
+    splits = stage1_splits(split, patients, experiment.cascade.stage1_networks, seed=experiment.training.seed)
+    for folder, own in zip(stage1_folders(run.path, experiment), splits, strict=True):
         console.say(f"first stage, {folder.path.name}: trains on {len(own.train)} studies, maps {len(own.test)}")
-        first = first_stage(wanted)
+        stage1 = first_stage(experiment)
         if job.first():
-            folder.start(first, {**about, "split": dataclasses.asdict(own)})
-        code = _run(first, folder, cache, own, phantom=about["phantom"])
+            folder.start(stage1, {**about, "split": dataclasses.asdict(own)})
+        code = _run(stage1, folder, cache, own, phantom=about["phantom"])
         if code:
             return code, cache
     console.say("second stage: the synthetic map is one more image")
     with job.first_goes_first():
-        return 0, with_synthetic_maps(wanted, cache, splits, run, user_cache.folder() / "prepared")
+        return 0, with_synthetic_maps(experiment, cache, splits, run, user_cache.folder() / "prepared")
 
 
-def _run(wanted: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
+def _run(experiment: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
     """Trains one network in its run folder; returns what the process should end with."""
     from jaxstroke.pictures import plots
     from jaxstroke.training.display import Report
     from jaxstroke.training.loop import Training
 
     with Report(run.path / "events" if job.first() else None, phantom=phantom) as report:
-        training = Training(wanted, cache, split, run, report)
-        first = training.start()
-        if first:
-            console.say(f"resuming {run.path} from step {first}")
-        if first < training.last_step:
-            console.say(f"compiling {wanted.model.name}: the first step takes a while, the others do not")
-        ending = training.run(first)
+        training = Training(experiment, cache, split, run, report)
+        first_step = training.start()
+        if first_step:
+            console.say(f"resuming {run.path} from step {first_step}")
+        if first_step < training.last_step:
+            console.say(f"compiling {experiment.model.name}: the first step takes a while, the others do not")
+        ending = training.run(first_step)
     if not job.first():
         return ending.code
     rows = run.journal.rows()

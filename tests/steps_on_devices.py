@@ -32,11 +32,11 @@ def runs(name: str) -> dict[str, object]:
     from jaxstroke.experiment import catalogue, overrides
 
     small = {"data.size": SIZE, "data.batch": BATCH, "model.width": 2, "optimiser.learning_rate": 1e-3}
-    wanted = overrides.override(catalogue.load(name, scale="small"), small)
-    return {f"{way} {count}": curve(overrides.override(wanted, changes), count) for way, count, changes in WAYS}
+    experiment = overrides.override(catalogue.load(name, scale="small"), small)
+    return {f"{way} {count}": curve(overrides.override(experiment, changes), count) for way, count, changes in WAYS}
 
 
-def curve(wanted: Any, count: int) -> dict[str, object]:
+def curve(experiment: Any, count: int) -> dict[str, object]:
     import jax
     import numpy as np
     from jax.sharding import AxisType, Mesh
@@ -48,16 +48,16 @@ def curve(wanted: Any, count: int) -> dict[str, object]:
     from jaxstroke.training import step as steps
 
     mesh = Mesh(np.array(jax.devices()[:count]), (sharding.DATA_AXIS,), axis_types=(AxisType.Auto,))
-    network = apply.build(wanted)
-    rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=STEPS, epochs=1)
-    optimiser = build_optimiser(wanted.optimiser, rate)
-    train, _ = steps.compile_steps(wanted, network, optimiser, mesh)
-    target = states.abstract(network, optimiser, wanted.data)
-    state_sharding = states.shardings(target, mesh, shard_optimiser=wanted.parallel.shard_optimiser)
-    state = jax.device_put(first_state(network, optimiser, wanted.data), state_sharding)
+    network = apply.build(experiment)
+    rate = learning_rate(experiment.schedule, experiment.optimiser, steps_per_epoch=STEPS, epochs=1)
+    optimiser = build_optimiser(experiment.optimiser, rate)
+    train, _ = steps.compile_steps(experiment, network, optimiser, mesh)
+    target = states.abstract(network, optimiser, experiment.data)
+    state_sharding = states.shardings(target, mesh, shard_optimiser=experiment.parallel.shard_optimiser)
+    state = jax.device_put(first_state(network, optimiser, experiment.data), state_sharding)
     losses = []
     for step in range(STEPS):
-        state, figures = train(state, sharding.to_devices(batch(wanted.data, step), mesh))
+        state, figures = train(state, sharding.to_devices(batch(experiment.data, step), mesh))
         losses.append(float(figures["loss"]))
     weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.variables())])
     assert weights.dtype == np.float64

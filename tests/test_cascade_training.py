@@ -22,10 +22,10 @@ SPLIT = Split(
 )
 
 
-@pytest.mark.parametrize("networks", [2, 3, 5])
-def test_no_network_maps_a_patient_that_it_was_trained_on_and_each_study_is_mapped_once(networks: int) -> None:
-    splits = stage1_splits(SPLIT, PATIENTS, networks, seed=1)
-    assert len(splits) == networks
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_no_network_maps_a_patient_that_it_was_trained_on_and_each_study_is_mapped_once(count: int) -> None:
+    splits = stage1_splits(SPLIT, PATIENTS, count, seed=1)
+    assert len(splits) == count
     for one in splits:
         assert not {PATIENTS[study] for study in one.train} & {PATIENTS[study] for study in one.test}
         assert not {*one.train, *one.test} & {*SPLIT.validation, *SPLIT.test}, "held-out studies stay held out"

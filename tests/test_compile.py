@@ -160,47 +160,47 @@ def _tiny_target(memory_bytes: int) -> Target:
 @pytest.mark.slow
 def test_what_does_not_fit_is_refused_with_the_largest_batch_that_does() -> None:
     mesh = sharding.make_mesh()
-    wanted = overrides.override(catalogue.load("unet_isles18", scale="small"), TINY)
+    experiment = overrides.override(catalogue.load("unet_isles18", scale="small"), TINY)
     needs = {}
     for per_chip in (2, 3):
-        sized = compiling.with_batch(wanted, _tiny_target(GIB), per_chip)
-        needs[per_chip] = compiling.cost("forward", sized, _tiny_target(GIB), mesh, _silent).memory_bytes
+        with_batch = compiling.with_batch(experiment, _tiny_target(GIB), per_chip)
+        needs[per_chip] = compiling.cost("forward", with_batch, _tiny_target(GIB), mesh, _silent).memory_bytes
     assert needs[2] < needs[3]
     target = _tiny_target(needs[2])
-    sized = compiling.with_batch(wanted, target, 5)
+    experiment = compiling.with_batch(experiment, target, 5)
     with pytest.raises(compiling.DoesNotFit) as refused:
-        compiling.cost("forward", sized, target, mesh, _silent)
-    said = compiling.refusal("forward", sized, target, mesh, refused.value, _silent)
+        compiling.cost("forward", experiment, target, mesh, _silent)
+    said = compiling.refusal("forward", experiment, target, mesh, refused.value, _silent)
     assert said.endswith("the largest batch that fits is 2 a chip (8 in all): --batch-per-chip 2")
     assert "forward with 5 a chip needs" in said
-    hopeless = compiling.refusal("forward", sized, _tiny_target(1), mesh, compiling.DoesNotFit(2.0, 1.0), _silent)
+    hopeless = compiling.refusal("forward", experiment, _tiny_target(1), mesh, compiling.DoesNotFit(2.0, 1.0), _silent)
     assert "even 1 a chip does not fit" in hopeless
 
 
 def test_pmap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = overrides.override(catalogue.load("unet_isles18"), {"parallel.map": "pmap"})
+    experiment = overrides.override(catalogue.load("unet_isles18"), {"parallel.map": "pmap"})
     with pytest.raises(UserError, match="parallel.map=pmap: only the jitted step"):
-        compiling.costs(wanted, targets.parse("cpu:4"), compiling.PROGRAMS, _silent)
+        compiling.costs(experiment, targets.parse("cpu:4"), compiling.PROGRAMS, _silent)
 
 
 # --- the door --------------------------------------------------------------------------------------------------------
 
 
 def test_the_batch_a_chip() -> None:
-    wanted = overrides.override(catalogue.load("unet_isles18"), {"data.batch": 16})
-    assert compiling.with_batch(wanted, targets.parse("cpu:8"), None).data.batch == 16
-    assert compiling.with_batch(wanted, targets.parse("cpu:64"), None).data.batch == 64  # 1 a chip is the least
-    assert compiling.with_batch(wanted, targets.parse("cpu:5"), None).data.batch == 20
-    assert compiling.with_batch(wanted, targets.parse("cpu:8"), 3).data.batch == 24
+    experiment = overrides.override(catalogue.load("unet_isles18"), {"data.batch": 16})
+    assert compiling.with_batch(experiment, targets.parse("cpu:8"), None).data.batch == 16
+    assert compiling.with_batch(experiment, targets.parse("cpu:64"), None).data.batch == 64  # 1 a chip is the least
+    assert compiling.with_batch(experiment, targets.parse("cpu:5"), None).data.batch == 20
+    assert compiling.with_batch(experiment, targets.parse("cpu:8"), 3).data.batch == 24
     with pytest.raises(UserError, match="--batch-per-chip 0: at least 1"):
-        compiling.with_batch(wanted, targets.parse("cpu:8"), 0)
+        compiling.with_batch(experiment, targets.parse("cpu:8"), 0)
 
 
 @pytest.mark.parametrize("name", ["dme_isles18", "crossdomain_v1", "perfu_net_isles18", "unet3d_isles18"])
 def test_the_shapes_of_a_batch_are_those_that_the_step_takes(name: str) -> None:
     """A clip, a slice, a series and a volume: the step accepts what is told of its batch."""
-    wanted = catalogue.load(name, scale="small")
-    function, arguments = compiling.program("forward", wanted, sharding.make_mesh())
+    experiment = catalogue.load(name, scale="small")
+    function, arguments = compiling.program("forward", experiment, sharding.make_mesh())
     figures = jax.eval_shape(function, *arguments)
     assert figures["loss"].shape == ()
 
@@ -225,7 +225,7 @@ def test_what_a_person_reads(
     cost = compiling.Cost(61.2, 3.25e11, 2.95e9, 2.4e11, 3e10, 2 * GIB, {"all-reduce": 2}, {"all-reduce": 57_300_000},
                           {"all-reduce": 100_275_000.0}, 0, line)  # fmt: skip
     monkeypatch.setattr(targets, "prepare", lambda target: None)
-    monkeypatch.setattr(compiling, "costs", lambda sized, target, programs, note: {"train": cost})
+    monkeypatch.setattr(compiling, "costs", lambda experiment, target, programs, note: {"train": cost})
     assert door.main(["--exp", "unet_isles18", "--target", target, "--only", "train"]) == 0
     said = capsys.readouterr()
     rows = [" ".join(line.split()) for line in said.out.splitlines()]

@@ -199,7 +199,7 @@ def test_clips_start_everywhere_and_short_studies_are_padded(cache: Cache, data:
     told = stream.describe_examples(cache, names(cache), data, seed=1, index=batch["index"])
     starts = {one for one in told if one.startswith(names(cache)[0])}
     assert len(starts) == 7 - data.depth + 1
-    short = [place for place, one in enumerate(told) if one == f"{names(cache)[1]} slices 0-1"]
+    short = [position for position, one in enumerate(told) if one == f"{names(cache)[1]} slices 0-1"]
     assert short and not batch["images"][short][:, 2:].any() and batch["images"][short][:, :2].any()
     if data.example == "clip":
         np.testing.assert_array_equal(batch["valid"][short], [[True, True, False]] * len(short))
@@ -215,11 +215,11 @@ def test_masks_and_distances_are_cut_with_the_image(cache: Cache) -> None:
     assert len(corners) > 10, "the lesion is not always in the same place of the crop"
 
 
-@given(place=st.integers(0, 30), length=st.integers(1, 40), extent=st.integers(1, 40), seed=st.integers(0, 99))
-def test_a_window_holds_its_place_and_fits(place: int, length: int, extent: int, seed: int) -> None:
-    place = min(place, extent - 1)
-    start = stream._window_with(np.random.default_rng(seed), place, length, extent)
-    assert start <= place < start + length and start >= 0
+@given(position=st.integers(0, 30), length=st.integers(1, 40), extent=st.integers(1, 40), seed=st.integers(0, 99))
+def test_a_window_holds_its_place_and_fits(position: int, length: int, extent: int, seed: int) -> None:
+    position = min(position, extent - 1)
+    start = stream._window_with(np.random.default_rng(seed), position, length, extent)
+    assert start <= position < start + length and start >= 0
     assert start + length <= extent or start == 0
 
 

@@ -43,8 +43,8 @@ TINY_CASCADE = {
 }
 
 
-def words(name: str, out: Path, settings: dict[str, object], *more: str) -> list[str]:
-    sets = [word for field, value in settings.items() for word in ("--set", f"{field}={value}")]
+def words(name: str, out: Path, changes: dict[str, object], *more: str) -> list[str]:
+    sets = [word for field, value in changes.items() for word in ("--set", f"{field}={value}")]
     return ["--exp", name, "--out", str(out), *sets, *more]
 
 
@@ -126,7 +126,7 @@ def test_one_study_by_its_own_folder(run: Path, unseen: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "name, settings, systems",
+    "name, changes, systems",
     [
         ("unet_isles22", {"data.size": 32}, ("unet_isles22", "adc_620")),
         ("crossdomain_v1", {"data.size": 32, "schedule.warmup_epochs": 0}, ("crossdomain_v1", "adc_620")),
@@ -135,11 +135,11 @@ def test_one_study_by_its_own_folder(run: Path, unseen: Path, tmp_path: Path) ->
     ],
 )
 def test_every_kind_of_example_and_layout_goes_the_whole_way(
-    name: str, settings: dict[str, object], systems: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, changes: dict[str, object], systems: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Slices of two data sets, two targets of two readers, volumes, and series of 4D CT perfusion."""
     shared = {word: TINY[word] for word in TINY if word.startswith("training.")}
-    tiny = {**shared, "data.batch": 4, "data.phantom_cases": 5, "data.folds": 3, "model.width": 2, **settings}
+    tiny = {**shared, "data.batch": 4, "data.phantom_cases": 5, "data.folds": 3, "model.width": 2, **changes}
     assert train.main(words(name, tmp_path / "run", tiny, "--scale", "small")) == 0
     capsys.readouterr()
     assert evaluate.main([str(tmp_path / "run")]) == 0

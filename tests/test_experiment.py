@@ -185,8 +185,8 @@ def test_a_mistake_is_answered_in_one_line_that_helps(path: str, text: str, says
 
 
 def test_assignments_are_cut_at_the_first_sign() -> None:
-    words = overrides.parse_assignments(["data.batch = 4", "model.word=a=b"])
-    assert words == {"data.batch": "4", "model.word": "a=b"}
+    changes = overrides.parse_assignments(["data.batch = 4", "model.word=a=b"])
+    assert changes == {"data.batch": "4", "model.word": "a=b"}
     for wrong in ("data.batch", "=4"):
         with pytest.raises(UserError, match="write it as FIELD=VALUE"):
             overrides.parse_assignments([wrong])

@@ -18,9 +18,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxstroke import experiment, sharding, train
+from jaxstroke import sharding, train
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Data, catalogue, overrides
+from jaxstroke.experiment import Data, Experiment, catalogue, overrides
 from jaxstroke.models import apply
 from jaxstroke.process import job, signals
 from jaxstroke.runs.folder import RunFolder
@@ -91,20 +91,20 @@ def test_a_batch_that_does_not_divide_names_those_that_would() -> None:
 
 def test_pmap_and_a_sharded_optimiser_exclude_each_other() -> None:
     both = {"parallel.map": "pmap", "parallel.shard_optimiser": True, "data.size": 16, "model.width": 2}
-    wanted = overrides.override(catalogue.load(EXPERIMENT, scale="small"), both)
+    experiment = overrides.override(catalogue.load(EXPERIMENT, scale="small"), both)
     with pytest.raises(UserError, match="parallel.shard_optimiser=true: it needs parallel.map=jit"):
-        steps.compile_steps(wanted, apply.build(wanted), _optimiser(wanted), sharding.make_mesh())
+        steps.compile_steps(experiment, apply.build(experiment), _optimiser(experiment), sharding.make_mesh())
 
 
-def _optimiser(wanted: experiment.Experiment) -> optax.GradientTransformation:
+def _optimiser(experiment: Experiment) -> optax.GradientTransformation:
     return build_optimiser(
-        wanted.optimiser, learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=1, epochs=100)
+        experiment.optimiser, learning_rate(experiment.schedule, experiment.optimiser, steps_per_epoch=1, epochs=100)
     )
 
 
-def _small(name: str, **changes: object) -> experiment.Experiment:
-    words = {"data.size": 16, "data.batch": 8, "model.width": 2, **changes}
-    return overrides.override(catalogue.load(name, scale="small"), words)
+def _small(name: str, **changes: object) -> Experiment:
+    small = {"data.size": 16, "data.batch": 8, "model.width": 2, **changes}
+    return overrides.override(catalogue.load(name, scale="small"), small)
 
 
 def _batch(data: Data, count: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -140,20 +140,20 @@ def test_a_batch_in_microbatches_is_the_mean_over_them() -> None:
 
 @pytest.mark.parametrize("name", ["cascade_isles18", "crossdomain_v1", "dme_isles18", "mdanet_isles18"])
 def test_in_bfloat16_weights_statistics_losses_and_answers_stay_float32(name: str) -> None:
-    wanted = _small(name, **{"data.size": 32, "model.width": 4, "model.dtype": "bfloat16"})
-    network = apply.build(wanted)
-    optimiser = _optimiser(wanted)
-    state = states.abstract(network, optimiser, wanted.data)
-    batch = jax.eval_shape(lambda: jax.tree.map(jax.numpy.asarray, _batch(wanted.data, 4)))
-    new, figures = jax.eval_shape(steps.train_step(wanted, network, optimiser), state, batch)
+    experiment = _small(name, **{"data.size": 32, "model.width": 4, "model.dtype": "bfloat16"})
+    network = apply.build(experiment)
+    optimiser = _optimiser(experiment)
+    state = states.abstract(network, optimiser, experiment.data)
+    batch = jax.eval_shape(lambda: jax.tree.map(jax.numpy.asarray, _batch(experiment.data, 4)))
+    new, figures = jax.eval_shape(steps.train_step(experiment, network, optimiser), state, batch)
     floats = [leaf for leaf in jax.tree.leaves((new, figures)) if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)]
     assert {leaf.dtype.name for leaf in floats} == {"float32"}
     key = jax.random.key(0)
     outputs, _ = jax.eval_shape(
-        lambda state, batch: apply.train_forward(network, state.variables(), batch, wanted.data, key), state, batch
+        lambda state, batch: apply.train_forward(network, state.variables(), batch, experiment.data, key), state, batch
     )
     assert outputs.logits.dtype == "float32"
-    text = str(jax.make_jaxpr(steps.train_step(wanted, network, optimiser))(state, batch))
+    text = str(jax.make_jaxpr(steps.train_step(experiment, network, optimiser))(state, batch))
     products = [line for line in text.splitlines() if "= conv_general_dilated[" in line]
     assert any(":bf16[" in line for line in products)  # and the arithmetic is narrow
 
@@ -163,9 +163,9 @@ def test_in_bfloat16_weights_statistics_losses_and_answers_stay_float32(name: st
 def test_rematerialisation_keeps_less_between_the_passes(name: str) -> None:
     kept = {}
     for remat in (False, True):
-        wanted = _small(name, **{"data.size": 16, "model.width": 2, "model.remat": remat})
-        network, data = apply.build(wanted), wanted.data
-        state = states.create(network, _optimiser(wanted), data, seed=0)
+        experiment = _small(name, **{"data.size": 16, "model.width": 2, "model.remat": remat})
+        network, data = apply.build(experiment), experiment.data
+        state = states.create(network, _optimiser(experiment), data, seed=0)
         batch = _batch(data, 4)
 
         def loss(params: object, network=network, data=data, state=state, batch=batch, remat=remat) -> jax.Array:
@@ -255,8 +255,9 @@ def ended(one: subprocess.Popen[str], within_s: float = 300) -> tuple[int, str]:
 
 
 def weights(run: Path) -> np.ndarray:
-    wanted = RunFolder(run).experiment()
-    shapes = jax.eval_shape(lambda key: apply.initialise(apply.build(wanted), wanted.data, key), jax.random.key(0))
+    experiment = RunFolder(run).experiment()
+    network = apply.build(experiment)
+    shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
     target = sharding.with_shardings(shapes, sharding.local_sharding())
     restored = RunFolder(run).checkpoints().restore_last({"weights": target})
     assert restored is not None

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxstroke import experiment
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment, catalogue, overrides
+from jaxstroke.experiment import Experiment, Model, catalogue, overrides
 from jaxstroke.models import apply, registry
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
@@ -43,9 +42,9 @@ def _program(one: Experiment) -> tuple[object, ...]:
 NAMES = distinct_programs()
 
 
-def _batch(wanted: Experiment, examples: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(experiment: Experiment, examples: int) -> dict[str, jax.ShapeDtypeStruct]:
     """What the stream gives, as shapes."""
-    data = wanted.data
+    data = experiment.data
     shape = (examples, *apply.example_shape(data))
     lead = shape[:2] if data.example in ("clip", "volume") else shape[:1]
     masks = (*lead, data.size, data.size, len(data.targets))
@@ -67,22 +66,23 @@ def _loaded(name: str, scale: str = "small") -> Experiment:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_takes_one_abstract_step(name: str) -> None:
     """One training step of every experiment, traced with the shapes of its real batches: nothing is computed."""
-    wanted = _loaded(name)
-    network = apply.build(wanted)
-    rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=5, epochs=wanted.training.epochs)
-    optimiser = build_optimiser(wanted.optimiser, rate)
-    before = states.abstract(network, optimiser, wanted.data)
-    batch = _batch(wanted, wanted.data.batch)
-    after, figures = jax.eval_shape(steps.train_step(wanted, network, optimiser), before, batch)
+    experiment = _loaded(name)
+    network = apply.build(experiment)
+    schedule, epochs = experiment.schedule, experiment.training.epochs
+    rate = learning_rate(schedule, experiment.optimiser, steps_per_epoch=5, epochs=epochs)
+    optimiser = build_optimiser(experiment.optimiser, rate)
+    before = states.abstract(network, optimiser, experiment.data)
+    batch = _batch(experiment, experiment.data.batch)
+    after, figures = jax.eval_shape(steps.train_step(experiment, network, optimiser), before, batch)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), before
     ), "a step must give back a state of the same shapes and types, or it is compiled again at the next"
-    assert set(wanted.loss.terms) <= figures.keys()
+    assert set(experiment.loss.terms) <= figures.keys()
     assert all(value.shape == () and value.dtype == jnp.float32 for value in figures.values())
-    judged = jax.eval_shape(steps.validation_step(wanted, network), before, batch)
+    judged = jax.eval_shape(steps.validation_step(experiment, network), before, batch)
     assert judged["loss"].shape == ()
     outputs = jax.eval_shape(
-        lambda state, one: apply.forward(network, state.variables(), one, wanted.data), before, batch
+        lambda state, one: apply.forward(network, state.variables(), one, experiment.data), before, batch
     )
     assert outputs.logits.shape == batch["masks"].shape and outputs.logits.dtype == jnp.float32
 
@@ -90,16 +90,16 @@ def test_every_experiment_takes_one_abstract_step(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_builds_at_full_scale(name: str) -> None:
-    wanted = _loaded(name, "full")
-    assert wanted.name == name and wanted.title
-    network = apply.build(wanted)
+    experiment = _loaded(name, "full")
+    assert experiment.name == name and experiment.title
+    network = apply.build(experiment)
     outputs = jax.eval_shape(
         lambda key: network.init_with_output(
-            {"params": key}, *apply.inputs(_zeros(_batch(wanted, 1)), wanted.data), train=False
+            {"params": key}, *apply.inputs(_zeros(_batch(experiment, 1)), experiment.data), train=False
         )[0],
         jax.random.key(0),
     )
-    assert outputs.logits.shape[-1] == len(wanted.data.targets)
+    assert outputs.logits.shape[-1] == len(experiment.data.targets)
 
 
 def _zeros(batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
@@ -111,7 +111,7 @@ def test_odd_sizes_are_taken_or_the_sizes_that_can_be_are_named(name: str) -> No
     network = registry.find(name)
     entry = next(entry for entry in registry.catalogue() if entry.network == name)
     size = 2 * max(network.multiple, 16) + 1
-    model = experiment.Model(name, entry.options)
+    model = Model(name, entry.options)
     if network.multiple > 1:
         below = size // network.multiple * network.multiple
         with pytest.raises(UserError, match=rf"data.size={size}: .* such as {below} or {below + network.multiple}"):
@@ -130,11 +130,11 @@ def test_odd_sizes_are_taken_or_the_sizes_that_can_be_are_named(name: str) -> No
 
 def test_a_mistyped_option_and_an_unknown_network_name_the_nearest() -> None:
     with pytest.raises(UserError, match="Did you mean dme_net"):
-        registry.build(experiment.Model("dme_nett"), groups=(4, 1), targets=1, size=32)
+        registry.build(Model("dme_nett"), groups=(4, 1), targets=1, size=32)
     with pytest.raises(UserError, match="model.temporl: dme_net has no such option. Did you mean temporal"):
-        registry.build(experiment.Model("dme_net", {"temporl": True}), groups=(4, 1), targets=1, size=32)
+        registry.build(Model("dme_net", {"temporl": True}), groups=(4, 1), targets=1, size=32)
     with pytest.raises(UserError, match="model.width=wide: a whole number"):
-        registry.build(experiment.Model("dme_net", {"width": "wide"}), groups=(4, 1), targets=1, size=32)
+        registry.build(Model("dme_net", {"width": "wide"}), groups=(4, 1), targets=1, size=32)
 
 
 STRANGE = ("-1", "0", "1", "1e9", "none", "[]", "[1,1,1,1]", "true", "x", "33", "series", '[["CT"]]')

@@ -45,12 +45,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs that were never trained, but hold drawn weights as a checkpoint would."""
     found = {}
     for name, (word, changes) in RUNS.items():
-        wanted = overrides.override(catalogue.load(word, scale="small"), changes)
+        experiment = overrides.override(catalogue.load(word, scale="small"), changes)
         path = tmp_path_factory.mktemp(name) / "run"
         run = runs.RunFolder(path)
-        run.start(wanted, runs.describe(device={}, seed=0, data={"phantom": True, "data_fingerprint": "x"}))
-        network = apply.build(wanted)
-        shapes = jax.eval_shape(lambda key, n=network, w=wanted: apply.initialise(n, w.data, key), jax.random.key(0))
+        run.start(experiment, runs.describe(device={}, seed=0, data={"phantom": True, "data_fingerprint": "x"}))
+        network = apply.build(experiment)
+        drawing = functools.partial(apply.initialise, network, experiment.data)
+        shapes = jax.eval_shape(drawing, jax.random.key(0))
         drawn = jax.tree.map(jnp.asarray, specimen.draw_weights(shapes, 5))
         checkpoints = run.checkpoints()
         checkpoints.save(7, {"weights": {"batch_stats": {}, **drawn}}, {"best_steps": {}})

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxstroke import experiment
 from jaxstroke.models import registry as linen
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the twins cannot be compared (extra: torch)")
 
 from jaxstroke import parity, schedules  # noqa: E402
 from jaxstroke.comparison import differences, sides, specimen  # noqa: E402
+from jaxstroke.experiment import Optimiser, Schedule  # noqa: E402
 from jaxstroke.torch_twin import arrays, optimisers, registry, weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -146,8 +146,8 @@ def test_a_figure_that_is_not_a_number_misses_its_bar() -> None:
 
 @pytest.mark.parametrize("name", ["constant", "halving", "warmup_cosine"])
 def test_schedules_agree_at_every_step(name: str) -> None:
-    schedule = experiment.Schedule(name, half_every_epochs=2, warmup_epochs=3)  # type: ignore[arg-type]
-    optimiser = experiment.Optimiser("adam", learning_rate=5e-3)
+    schedule = Schedule(name, half_every_epochs=2, warmup_epochs=3)  # type: ignore[arg-type]
+    optimiser = Optimiser("adam", learning_rate=5e-3)
     span = {"steps_per_epoch": 4, "epochs": 9}
     ours = schedules.learning_rate(schedule, optimiser, **span)
     theirs = optimisers.learning_rate(schedule, optimiser, **span)
@@ -158,7 +158,7 @@ def test_schedules_agree_at_every_step(name: str) -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw", "adamw_unscaled"])
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_optimisers_agree_step_by_step(name: str, clip: float | None) -> None:
-    spec = experiment.Optimiser(name, learning_rate=0.1, weight_decay=0.01, clip_variable_norm=clip)  # type: ignore[arg-type]
+    spec = Optimiser(name, learning_rate=0.1, weight_decay=0.01, clip_variable_norm=clip)  # type: ignore[arg-type]
     ours = schedules.build_optimiser(spec, lambda step: 0.1 / (1 + step))
     start = np.array([1.0, -2.0, 3.0], np.float32)
     params, parameter = {"w": jax.numpy.asarray(start)}, torch.nn.Parameter(torch.from_numpy(start.copy()))
@@ -205,7 +205,7 @@ def test_without_a_card_it_says_so_and_uses_the_cpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     used = []
-    monkeypatch.setattr(parity, "_compare", lambda words, here: used.append(here.torch_device.type) or [])
+    monkeypatch.setattr(parity, "_compare", lambda args, here: used.append(here.torch_device.type) or [])
     assert parity.main(["--device", "cuda", "--json"]) == 0
     told = capsys.readouterr()
     assert used == ["cpu"] and json.loads(told.out) == []

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstroke import experiment
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import catalogue, overrides
+from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.models import apply
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: its weights cannot be read (extra: torch)")
@@ -36,17 +35,17 @@ NAME = "conv_lstm_unet_isles18"
 
 
 @pytest.fixture(scope="module")
-def wanted() -> experiment.Experiment:
+def experiment() -> Experiment:
     return overrides.override(catalogue.load(NAME, scale="small"), {"model.width": 4, "data.size": 32})
 
 
 @pytest.fixture(scope="module")
-def state(wanted: experiment.Experiment) -> dict:
+def state(experiment: Experiment) -> dict:
     """Drawn weights of the small twin."""
-    network = apply.build(wanted)
-    shapes = jax.eval_shape(lambda key: apply.initialise(network, wanted.data, key), jax.random.key(0))
-    groups = tuple(len(group) for group in wanted.data.groups)
-    twin = registry.build(wanted.model.name, network, groups)
+    network = apply.build(experiment)
+    shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
+    groups = tuple(len(group) for group in experiment.data.groups)
+    twin = registry.build(experiment.model.name, network, groups)
     return weights.to_torch(specimen.draw_weights(shapes, 3), twin)
 
 
@@ -59,21 +58,21 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path, state: dict, name: str) -
     assert all(torch.equal(read[name], state[name]) for name in state)
 
 
-def test_an_imported_run_holds_the_weights(tmp_path: Path, state: dict, wanted: experiment.Experiment) -> None:
+def test_an_imported_run_holds_the_weights(tmp_path: Path, state: dict, experiment: Experiment) -> None:
     save_file(state, tmp_path / "w.safetensors")
     out = tmp_path / "run"
     assert import_weights.main([str(tmp_path / "w.safetensors"), "--exp", NAME, "-o", str(out), *SMALL]) == 0
     run = RunFolder(out)
     assert run.checkpoints().steps() == [0]
-    assert run.experiment() == wanted
+    assert run.experiment() == experiment
     assert Predictor.of_run(run)  # the weights are those of the network that the run names
     with pytest.raises(UserError, match="something is there already"):
         import_weights.main([str(tmp_path / "w.safetensors"), "--exp", NAME, "-o", str(out), *SMALL])
     # The first data that the run is trained on become its own; after that others are refused.
-    run.start(wanted, {**run.about(), "data_fingerprint": "a"})
+    run.start(experiment, {**run.about(), "data_fingerprint": "a"})
     assert run.about()["data_fingerprint"] == "a" and run.about()["imported"]["sha256"]
     with pytest.raises(UserError, match="begun on other data"):
-        run.start(wanted, {**run.about(), "data_fingerprint": "b"})
+        run.start(experiment, {**run.about(), "data_fingerprint": "b"})
 
 
 def test_weights_of_another_network_are_named(tmp_path: Path, state: dict) -> None:
@@ -212,11 +211,11 @@ def _same_bits(one: dict, other: dict) -> bool:
 
 def _begin_with(variables: dict, like: RunFolder, run: RunFolder) -> None:
     """A run with these weights at step 0 and a fresh optimiser, written without PyTorch."""
-    wanted = like.experiment()
-    optimiser = build_optimiser(wanted.optimiser, lambda step: 0.0)
+    experiment = like.experiment()
+    optimiser = build_optimiser(experiment.optimiser, lambda step: 0.0)
     params, statistics = (jax.tree.map(jnp.asarray, variables[name]) for name in ("params", "batch_stats"))
     state = TrainState(jnp.zeros((), jnp.int32), params, statistics, optimiser.init(params))
-    run.start(wanted, like.about())
+    run.start(experiment, like.about())
     checkpoints = run.checkpoints()
     checkpoints.save(0, state.trees(), {"best_steps": {}})
     checkpoints.close()

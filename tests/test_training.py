@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxstroke import experiment, sharding, user_cache
+from jaxstroke import sharding, user_cache
 from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.source import open_source
@@ -75,10 +75,10 @@ class Interrupting(Report):
             os.kill(os.getpid(), self._number)
 
 
-def _train(wanted: Experiment, prepared: tuple[Cache, Split], path: Path, report: Report | None = None) -> Any:
+def _train(experiment: Experiment, prepared: tuple[Cache, Split], path: Path, report: Report | None = None) -> Any:
     run = RunFolder(path)
     with report or Report(path / "events", phantom=True) as shown:
-        training = Training(wanted, *prepared, run, shown)
+        training = Training(experiment, *prepared, run, shown)
         ending = training.run(training.start())
     return ending, run, training
 
@@ -222,9 +222,9 @@ def test_one_device_and_four_take_the_same_steps(tiny: Experiment, prepared: tup
 def test_a_batch_that_does_not_divide_by_the_devices_names_sizes_that_do(
     tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
 ) -> None:
-    wanted = overrides.override(tiny, {"data.batch": 6})
-    with pytest.raises(experiment.UserError, match="data.batch=6: .* 4 devices; 4 or 8 would"):
-        _train(wanted, prepared, tmp_path)
+    experiment = overrides.override(tiny, {"data.batch": 6})
+    with pytest.raises(UserError, match="data.batch=6: .* 4 devices; 4 or 8 would"):
+        _train(experiment, prepared, tmp_path)
 
 
 def test_killed_outright_and_started_again_equals_never_killed(whole: Any, tmp_path: Path) -> None:
@@ -237,10 +237,10 @@ def test_killed_outright_and_started_again_equals_never_killed(whole: Any, tmp_p
 
     def final(path: Path) -> tuple[list[dict], list[np.ndarray]]:
         run = RunFolder(path)
-        wanted = run.experiment()
-        network = apply.build(wanted)
-        optimiser = build_optimiser(wanted.optimiser, lambda step: 0.0)
-        target = states.abstract(network, optimiser, wanted.data)
+        experiment = run.experiment()
+        network = apply.build(experiment)
+        optimiser = build_optimiser(experiment.optimiser, lambda step: 0.0)
+        target = states.abstract(network, optimiser, experiment.data)
         restored = run.checkpoints().restore_last(
             sharding.with_shardings(target.trees(), sharding.replicated(sharding.make_mesh()))
         )

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxstroke import experiment
 from jaxstroke.augment import intensity, warp
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import Augment
 
 
-def augment(key: jax.Array, batch: Mapping[str, jax.Array], spec: experiment.Augment) -> dict[str, jax.Array]:
+def augment(key: jax.Array, batch: Mapping[str, jax.Array], spec: Augment) -> dict[str, jax.Array]:
     """Returns the batch with `images`, `masks` and `distance` changed at random.
 
     Args:
@@ -49,7 +49,7 @@ def augment(key: jax.Array, batch: Mapping[str, jax.Array], spec: experiment.Aug
 
 
 @functools.cache
-def check(spec: experiment.Augment) -> None:
+def check(spec: Augment) -> None:
     """Says plainly which bound of the random changes makes no sense."""
     low, high = spec.scale
     rules = {

@@ -8,16 +8,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxstroke import experiment
+from jaxstroke.experiment import Augment
 
 CHANGES = ("brightness", "contrast", "noise")
 
 
-def is_on(spec: experiment.Augment) -> bool:
+def is_on(spec: Augment) -> bool:
     return any(getattr(spec, name) > 0 for name in CHANGES)
 
 
-def random_intensity(key: jax.Array, images: jax.Array, spec: experiment.Augment) -> jax.Array:
+def random_intensity(key: jax.Array, images: jax.Array, spec: Augment) -> jax.Array:
     """Changes the intensities of one example (*lead, H, W, C); all its slices alike, each channel on its own.
 
     contrast: m + (1 + c) (x - m), m the channel's mean in the head, c uniform in +-spec.contrast; then brightness:

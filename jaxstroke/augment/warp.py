@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxstroke import experiment
+from jaxstroke.experiment import Augment
 
 GRID_CELLS = 5  # of the grid distortion, along each axis
 
@@ -36,14 +36,14 @@ class Geometry(NamedTuple):
     elastic: tuple[jax.Array, jax.Array] | None = None  # displacement along rows and columns, each (H, W), pixels
 
 
-def is_on(spec: experiment.Augment) -> bool:
+def is_on(spec: Augment) -> bool:
     """Whether any geometric change can happen at all."""
     bounds = (spec.rotate_degrees, spec.shift_fraction, spec.elastic_pixels, spec.grid_fraction, spec.optical)
     return spec.flip_left_right or spec.flip_front_back or spec.scale != (1.0, 1.0) or any(bounds)
 
 
 def random_warp(
-    key: jax.Array, images: jax.Array, masks: jax.Array, distance: jax.Array, spec: experiment.Augment
+    key: jax.Array, images: jax.Array, masks: jax.Array, distance: jax.Array, spec: Augment
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Warps one example at random: images (*lead, H, W, C), masks and distance (*lead, H, W, K)."""
     geometry = draw(key, spec, images.shape[-3], images.shape[-2])
@@ -63,7 +63,7 @@ def apply(
 # --- what is drawn -----------------------------------------------------------------------------------------------
 
 
-def draw(key: jax.Array, spec: experiment.Augment, height: int, width: int) -> Geometry:
+def draw(key: jax.Array, spec: Augment, height: int, width: int) -> Geometry:
     """Draws each change on its own: whether it happens at all, and within its bounds how much."""
     scalar_key, elastic_key = jax.random.split(key)
     # One call for all scalars: each call costs half a second of compilation on a CPU.
@@ -175,10 +175,10 @@ def sample(
     low, right = rows - top, columns - left
     image, far = jnp.zeros_like(images), jnp.zeros_like(distance)
     for lower, further in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        place, inside = _place(top + lower, left + further, height, width)
+        index, inside = _place(top + lower, left + further, height, width)
         weight = (low if lower else 1.0 - low) * (right if further else 1.0 - right)
-        image += _over(jnp.where(inside, weight, 0.0), images) * _take(images, place)
-        far += _over(weight, distance) * _take(distance, place)
+        image += _over(jnp.where(inside, weight, 0.0), images) * _take(images, index)
+        far += _over(weight, distance) * _take(distance, index)
     nearest, inside = _place(top + (low >= 0.5), left + (right >= 0.5), height, width)
     mask = jnp.where(_over(inside, masks), _take(masks, nearest), 0.0)
     return image, mask, far
@@ -190,11 +190,11 @@ def _place(row: jax.Array, column: jax.Array, height: int, width: int) -> tuple[
     return jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1), inside
 
 
-def _take(array: jax.Array, place: jax.Array) -> jax.Array:
+def _take(array: jax.Array, index: jax.Array) -> jax.Array:
     """(*lead, H, W, C) at the places (H, W), the same ones in every slice."""
     *lead, height, width, channels = array.shape
     flat = array.reshape(-1, height * width, channels)
-    return flat.at[:, place.reshape(-1)].get(mode="promise_in_bounds").reshape(array.shape)
+    return flat.at[:, index.reshape(-1)].get(mode="promise_in_bounds").reshape(array.shape)
 
 
 def _over(field: jax.Array, array: jax.Array) -> jax.Array:

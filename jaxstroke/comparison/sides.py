@@ -42,18 +42,19 @@ class JaxSide:
         wide: bool = False,
     ) -> None:
         self._data, self._device, self._wide = specimen.data, device, wide
-        spec = specimen.experiment
+        experiment = specimen.experiment
         self._network = specimen.network(**({} if dtype is None else {"dtype": dtype}))
+        epochs = experiment.training.epochs
         rate = jax_rate(
-            spec.schedule, spec.optimiser, steps_per_epoch=STEPS_PER_EPOCH, epochs=spec.training.epochs
+            experiment.schedule, experiment.optimiser, steps_per_epoch=STEPS_PER_EPOCH, epochs=epochs
         )
         # Optax counts in int32, of which a schedule makes float32 also where the weights are float64.
-        self._optimiser = build_optimiser(spec.optimiser, lambda step: rate(jnp.asarray(step, int)))
+        self._optimiser = build_optimiser(experiment.optimiser, lambda step: rate(jnp.asarray(step, int)))
         placed = self._place({"batch_stats": {}, **variables})
         begun = jax.jit(self._optimiser.init)(placed["params"])
         # On the device by word, as what a step returns is: else the second step would be compiled anew.
         self._state = (placed["params"], placed["batch_stats"], jax.device_put(begun, device))
-        self._loss = spec.loss
+        self._loss = experiment.loss
         self._step = jax.jit(self._advance)
         self._forward = jax.jit(lambda v, batch: apply.forward(self._network, v, batch, self._data))
 
@@ -116,7 +117,7 @@ class TorchSide:
         channels_last: bool = False,
         compiled: bool = False,
     ) -> None:
-        spec, self._data = specimen.experiment, specimen.data
+        experiment, self._data = specimen.experiment, specimen.data
         self._device, self._dtype = device, torch.float64 if wide else torch.float32
         self._autocast = autocast
         self._twin = specimen.twin()
@@ -128,13 +129,14 @@ class TorchSide:
                 parameter.data = _channels_last(parameter.data)
         self._channels_last = channels_last
         self._call: Callable[..., Any] = torch.compile(self._twin) if compiled else self._twin
+        epochs = experiment.training.epochs
         rate = optimisers.learning_rate(
-            spec.schedule, spec.optimiser, steps_per_epoch=STEPS_PER_EPOCH, epochs=spec.training.epochs
+            experiment.schedule, experiment.optimiser, steps_per_epoch=STEPS_PER_EPOCH, epochs=epochs
         )
-        self._optimiser = optimisers.Optimiser(spec.optimiser, rate, self._twin.parameters())
-        self._loss = spec.loss
+        self._optimiser = optimisers.Optimiser(experiment.optimiser, rate, self._twin.parameters())
+        self._loss = experiment.loss
 
-    def place(self, batch: Batch) -> dict[str, Tensor]:
+    def to_device(self, batch: Batch) -> dict[str, Tensor]:
         """The batch on the device, channels first."""
         placed = {}
         for name, array in batch.items():
@@ -150,7 +152,7 @@ class TorchSide:
     @torch.no_grad()
     def forward(self, batch: Batch) -> dict[str, np.ndarray]:
         self._twin.eval()
-        outputs = self._outputs(self.place(batch))
+        outputs = self._outputs(self.to_device(batch))
         sides = {f"side{number}": side for number, side in enumerate(outputs.side_logits)}
         named = {"logits": outputs.logits, **sides, **outputs.features}
         return {name: arrays.to_numpy(tensor, self._data.example) for name, tensor in named.items()}
@@ -158,14 +160,14 @@ class TorchSide:
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         """The loss and the gradients before clipping; nothing is changed."""
         kept = {name: buffer.clone() for name, buffer in self._twin.named_buffers()}
-        loss = self._backward(self.place(batch))
+        loss = self._backward(self.to_device(batch))
         for name, buffer in self._twin.named_buffers():
             buffer.copy_(kept[name])
         found = {name: p.grad for name, p in self._twin.named_parameters() if p.grad is not None}
         return float(loss), self._linen("params", found)
 
     def step(self, batch: Batch) -> None:
-        self.run(self.place(batch))
+        self.run(self.to_device(batch))
 
     def weights(self) -> Arrays:
         return self._linen("params", self._twin.state_dict())

@@ -66,28 +66,29 @@ def specimen(name: str, *, full: bool = False, own_batch: bool = False) -> Speci
         known = [*linen.networks(), *(entry.name for entry in linen.catalogue())]
         raise UserError(f"--network {name}: there is no such network.{nearest(name, known)}")
     entry = next((one for one in entries if one.name == name), entries[0])
-    wanted, recipe = _recipe(entry)
+    experiment, recipe = _recipe(entry)
     small = registry.find(entry.network).small
-    options = {**wanted.model.options, **({} if full else small.options)}
+    options = {**experiment.model.options, **({} if full else small.options)}
     if "dropout" in {field.name for field in dataclasses.fields(cast(type, linen.find(entry.network).module))}:
         options["dropout"] = 0.0
-    data = wanted.data
+    data = experiment.data
     if not full:
         depth = 1 if data.example == "slice" else small.depth
         data = dataclasses.replace(data, size=small.size, depth=depth)
     if not own_batch:
         data = dataclasses.replace(data, batch=4 if data.example == "slice" else 2)
-    model = dataclasses.replace(wanted.model, options=options)
-    return Specimen(name, recipe, dataclasses.replace(wanted, data=data, model=model))
+    model = dataclasses.replace(experiment.model, options=options)
+    return Specimen(name, recipe, dataclasses.replace(experiment, data=data, model=model))
 
 
 def _recipe(entry: linen.Entry) -> tuple[Experiment, str]:
     """The first experiment that trains the line of the catalogue, or the network; else a default around the line."""
-    known = [one for one in map(catalogue.load, catalogue.names()) if one.model.name == entry.network]
-    exact = [one for one in known if dict(one.model.options) == dict(entry.options)]
+    loaded = map(catalogue.load, catalogue.names())
+    known = [experiment for experiment in loaded if experiment.model.name == entry.network]
+    exact = [experiment for experiment in known if dict(experiment.model.options) == dict(entry.options)]
     if exact or (known and not entry.options):
-        one = (exact or known)[0]
-        return one, one.name
+        experiment = (exact or known)[0]
+        return experiment, experiment.name
     groups = tuple(tuple(f"group{g}_{c}" for c in range(count)) for g, count in enumerate(entry.groups, start=1))
     data = Data(
         layout="none",
@@ -138,10 +139,10 @@ def draw_batch(data: Data, seed: int) -> dict[str, np.ndarray]:
     for where in np.ndindex(*lead, len(data.targets)):
         row, column = random.uniform(0.3, 0.7, 2) * data.size
         disc = (rows - row) ** 2 + (columns - column) ** 2 < (random.uniform(0.1, 0.25) * data.size) ** 2
-        place = (*where[:-1], slice(None), slice(None), where[-1])
-        masks[place] = disc
+        index = (*where[:-1], slice(None), slice(None), where[-1])
+        masks[index] = disc
         outside, inside = (np.asarray(ndimage.distance_transform_edt(part)) for part in (~disc, disc))
-        distance[place] = np.where(disc, 1 - inside, outside)
+        distance[index] = np.where(disc, 1 - inside, outside)
     valid = np.ones((data.batch, *apply.valid_shape(data)), bool)
     if data.example == "clip":
         valid[-1, -1] = False

@@ -45,7 +45,7 @@ def milliseconds_a_step(
         note(f"time: torch {name}")
         theirs = TorchSide(specimen, variables, torch_device, **options)
         try:
-            found[f"torch {name}"] = _time(theirs.run, theirs.place(batch))
+            found[f"torch {name}"] = _time(theirs.run, theirs.to_device(batch))
         except Exception as error:  # torch.compile needs a compiler that not every machine has
             if name != "compile":
                 raise

@@ -217,5 +217,5 @@ def refusal(
     )
     if not fits:
         return told + "even 1 a chip does not fit; try --set model.remat=true, model.dtype=bfloat16 or a smaller width"
-    whole = fits * target.chips
-    return told + f"the largest batch that fits is {fits} a chip ({whole} in all): --batch-per-chip {fits}"
+    batch = fits * target.chips
+    return told + f"the largest batch that fits is {fits} a chip ({batch} in all): --batch-per-chip {fits}"

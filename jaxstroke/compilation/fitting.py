@@ -18,15 +18,15 @@ def largest(need_bytes: Callable[[int], float], limit_bytes: float, too_many: in
     if first > limit_bytes:
         return 0
     fits, exceeds = 1, too_many
-    place = (fits + exceeds) // 2
+    batch = (fits + exceeds) // 2
     if math.isfinite(its_need) and its_need > first:
-        place = 1 + math.floor((limit_bytes - first) / (its_need - first) * (too_many - 1))
-    step, ways = max(1, place // 256), set[bool]()
+        batch = 1 + math.floor((limit_bytes - first) / (its_need - first) * (too_many - 1))
+    step, ways = max(1, batch // 256), set[bool]()
     while exceeds - fits > 1:
-        place = min(max(place, fits + 1), exceeds - 1)
-        within = need_bytes(place) <= limit_bytes
-        fits, exceeds = (place, exceeds) if within else (fits, place)
+        batch = min(max(batch, fits + 1), exceeds - 1)
+        within = need_bytes(batch) <= limit_bytes
+        fits, exceeds = (batch, exceeds) if within else (fits, batch)
         ways.add(within)
-        place = (fits + exceeds) // 2 if len(ways) == 2 else place + (step if within else -step)
+        batch = (fits + exceeds) // 2 if len(ways) == 2 else batch + (step if within else -step)
         step *= 2
     return fits

@@ -164,21 +164,21 @@ def _shape_and_rest(text: str) -> tuple[str, str]:
 def _closing(text: str) -> int:
     """Where the bracket that the text begins with is closed."""
     depth = 0
-    for place, letter in enumerate(text):
+    for position, letter in enumerate(text):
         depth += (letter in "([{") - (letter in ")]}")
         if depth == 0:
-            return place
+            return position
     return len(text) - 1
 
 
 def _split(text: str) -> Iterator[str]:
     """Cuts at the commas that stand in no bracket."""
     depth, begin = 0, 0
-    for place, letter in enumerate(text):
+    for position, letter in enumerate(text):
         depth += (letter in "([{") - (letter in ")]}")
         if letter == "," and depth == 0:
-            yield text[begin:place].strip()
-            begin = place + 1
+            yield text[begin:position].strip()
+            begin = position + 1
     if text[begin:].strip():
         yield text[begin:].strip()
 

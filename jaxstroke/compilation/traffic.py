@@ -58,13 +58,13 @@ def _fused(one: Instruction, body: Body, inner: Body) -> int:
     """A fusion reads its operands, of some only the pieces that it cuts out, and writes its results, some in place."""
     parameters = {int(found.operands[0]): found.name for found in inner.values() if found.opcode == "parameter"}
     read = 0
-    for place, name in enumerate(one.operands):
+    for number, name in enumerate(one.operands):
         if name in body:
-            whole = _main(body[name].shape)
-            users = _users(parameters.get(place, ""), inner)
-            if whole and users and all(_only_part(user, parameter, inner) for user, parameter in users):
-                whole = min(whole, sum(_part(user, inner) for user, _ in users))
-            read += whole
+            bytes_read = _main(body[name].shape)
+            users = _users(parameters.get(number, ""), inner)
+            if bytes_read and users and all(_only_part(user, parameter, inner) for user, parameter in users):
+                bytes_read = min(bytes_read, sum(_part(user, inner) for user, _ in users))
+            read += bytes_read
     root = next((found for found in inner.values() if found.root), None)
     return read + _written(one.shape, root, inner)
 

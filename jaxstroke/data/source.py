@@ -48,8 +48,8 @@ class Source:
 
 def named_folder(argument: str | None) -> Path | None:
     """The folder of `--data`, else of JAXSTROKE_DATA, else None."""
-    words = argument or os.environ.get(ENVIRONMENT)
-    return Path(words) if words else None
+    folder = argument or os.environ.get(ENVIRONMENT)
+    return Path(folder) if folder else None
 
 
 def open_source(data: Data, folder: Path | None, cache: Path) -> Source:
@@ -85,15 +85,15 @@ def embedded_phantom(data: Data, cache: Path) -> Path:
     folder = cache / name
     marker = dataset.describe(data.layout, cases=data.phantom_cases, seed=data.phantom_seed, with_ctp=with_ctp)
     try:
-        whole = dataset.already_there(folder, marker)
-        damaged = dataset.damaged(folder) if whole else None
+        complete = dataset.already_there(folder, marker)
+        damaged = dataset.damaged(folder) if complete else None
         problem = f"{damaged}: it is missing or damaged" if damaged else None
     except UserError as error:
-        whole, problem = False, str(error)
+        complete, problem = False, str(error)
     if problem:
         console.warn(f"{problem}; the phantom of the cache is made again")
         shutil.rmtree(folder)
-    if problem or not whole:
+    if problem or not complete:
         with console.bar("making the phantom", data.phantom_cases, "studies") as advance:
             phantoms.generate(
                 data.layout,

@@ -151,8 +151,8 @@ class _Training:
             name, lesion = self._lesions[draw.integers(len(self._lesions))]
             slices = self._studies[name].slices
             return Example(name, _window_with(draw, lesion, length, slices), min(length, slices)), lesion, draw
-        epoch, place = divmod(index, len(self._examples))
-        example = self._examples[_order(self._seed, epoch, len(self._examples))[place]]
+        epoch, position = divmod(index, len(self._examples))
+        example = self._examples[_order(self._seed, epoch, len(self._examples))[position]]
         if length > 1:
             slices = self._studies[example.study].slices
             start = int(draw.integers(max(1, slices - length + 1)))
@@ -165,7 +165,7 @@ class _Training:
         if study.shape[1:] == (size, size):
             return 0, 0
         pixels = np.argwhere(self._cache.slices(study.study, "masks", lesion, lesion + 1)[0].any(axis=-1))
-        row, column = (int(place) for place in pixels[draw.integers(len(pixels))])
+        row, column = (int(position) for position in pixels[draw.integers(len(pixels))])
         return _window_with(draw, row, size, study.shape[1]), _window_with(draw, column, size, study.shape[2])
 
 
@@ -202,9 +202,9 @@ def _lesion_slices(studies: Sequence[CachedStudy]) -> list[tuple[str, int]]:
     return [(study.study, index) for study in studies for index, count in enumerate(study.lesion_pixels) if count]
 
 
-def _window_with(draw: np.random.Generator, place: int, length: int, extent: int) -> int:
-    """A random start of a window of `length` that holds `place`, inside 0..extent where it fits."""
-    low, high = max(0, place - length + 1), max(0, min(place, extent - length))
+def _window_with(draw: np.random.Generator, position: int, length: int, extent: int) -> int:
+    """A random start of a window of `length` that holds `position`, inside 0..extent where it fits."""
+    low, high = max(0, position - length + 1), max(0, min(position, extent - length))
     return int(draw.integers(low, high + 1)) if high >= low else 0
 
 
@@ -212,19 +212,19 @@ def _cut(cache: Cache, data: Data, example: Example, corner: tuple[int, int], in
     """Reads one example; slices that the study does not have are zeros and, in a clip, not valid."""
     length = _slices_at_once(data)
     rows, columns = (slice(start, start + data.size) for start in corner)
-    cut: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     count = 0
     for kind in ("images", "masks", "distance"):
         taken = cache.slices(example.study, kind, example.start, example.start + example.count)[:, rows, columns]
         count = len(taken)
         piece = np.zeros((length, data.size, data.size, taken.shape[-1]), np.float32)
         piece[:count] = taken
-        cut[kind] = piece if data.example in ("clip", "volume") else piece[0]
+        arrays[kind] = piece if data.example in ("clip", "volume") else piece[0]
     if data.example == "series":
-        cut["images"] = np.ascontiguousarray(np.moveaxis(cut["images"], -1, 0)[..., None])
-    cut["valid"] = np.arange(length) < count if data.example == "clip" else np.array(True)
-    cut["index"] = np.array(index, np.int64)
-    return cut
+        arrays["images"] = np.ascontiguousarray(np.moveaxis(arrays["images"], -1, 0)[..., None])
+    arrays["valid"] = np.arange(length) < count if data.example == "clip" else np.array(True)
+    arrays["index"] = np.array(index, np.int64)
+    return arrays
 
 
 # --- grain -----------------------------------------------------------------------------------------------------------

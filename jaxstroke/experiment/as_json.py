@@ -46,13 +46,13 @@ def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
+def differences(before: Experiment, now: Experiment) -> dict[str, tuple[Any, Any]]:
     """Returns the fields in which two experiments differ, by the words that set them, with both values."""
-    first, second = _flat(dataclasses.asdict(one)), _flat(dataclasses.asdict(other))
+    old, new = _flat(dataclasses.asdict(before)), _flat(dataclasses.asdict(now))
     return {
-        name.replace("model.options.", "model."): (first.get(name), second.get(name))
-        for name in sorted(first.keys() | second.keys())
-        if first.get(name) != second.get(name)
+        name.replace("model.options.", "model."): (old.get(name), new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
     }
 
 

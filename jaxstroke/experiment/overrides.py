@@ -36,7 +36,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     return overrides
 
 
-def _put(tree: dict[str, Any], group: type, path: list[str], value: Any, whole: str) -> None:
+def _put(tree: dict[str, Any], group: type, path: list[str], value: Any, dotted: str) -> None:
     name, rest = path[0], path[1:]
     if group is Model and name != "name":
         option = rest[0] if name == "options" and rest else name
@@ -44,16 +44,17 @@ def _put(tree: dict[str, Any], group: type, path: list[str], value: Any, whole: 
         return
     hints, name = declared(group), present_word(group, name)
     if name not in hints:
-        raise UserError(f"{whole}: there is no such field.{nearest(name, hints, prefix=whole[: -len('.'.join(path))])}")
+        prefix = dotted[: -len(".".join(path))]
+        raise UserError(f"{dotted}: there is no such field.{nearest(name, hints, prefix=prefix)}")
     hint = hints[name]
     if isinstance(hint, type) and issubclass(hint, Group):
         if not rest:
-            fields = ", ".join(f"{whole}.{field}" for field in declared(hint))
-            raise UserError(f"{whole}: this is a group of fields; name one of {fields}")
-        _put(tree[name], hint, rest, value, whole)
+            fields = ", ".join(f"{dotted}.{field}" for field in declared(hint))
+            raise UserError(f"{dotted}: this is a group of fields; name one of {fields}")
+        _put(tree[name], hint, rest, value, dotted)
     elif not rest:
         tree[name] = value
     elif typing.get_origin(hint) is Mapping:
         tree[name] = {**tree[name], ".".join(rest): value}
     else:
-        raise UserError(f"{whole}: {name} is a single value and has no field {'.'.join(rest)}")
+        raise UserError(f"{dotted}: {name} is a single value and has no field {'.'.join(rest)}")

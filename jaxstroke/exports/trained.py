@@ -121,9 +121,9 @@ def read_run(path: Path) -> Trained:
     experiment = run.experiment()
     network = apply.build(experiment)
     shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
-    whole = sharding.replicated(sharding.make_mesh())
+    replicated = sharding.replicated(sharding.make_mesh())
     restored = run.checkpoints().restore_best(
-        {"weights": sharding.with_shardings({"batch_stats": {}, **shapes}, whole)},
+        {"weights": sharding.with_shardings({"batch_stats": {}, **shapes}, replicated)},
         choose_by=experiment.evaluation.choose_by,
     )
     variables = jax.tree.map(np.asarray, dict(restored.trees["weights"]))

@@ -28,9 +28,9 @@ def stage1_folders(path: Path, experiment: Experiment) -> list[RunFolder]:
     return [RunFolder(path / f"stage1-{index}") for index in range(experiment.cascade.stage1_networks)]
 
 
-def mean_map(networks: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
+def mean_map(predictors: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
     """The mean synthetic map (D, H, W) of first-stage networks for prepared images (D, H, W, C)."""
-    return np.stack([network.prepared(images).maps[SYNTHETIC] for network in networks]).mean(axis=0)
+    return np.stack([predictor.prepared(images).maps[SYNTHETIC] for predictor in predictors]).mean(axis=0)
 
 
 class CascadePredictor:

@@ -120,10 +120,10 @@ class Predictor:
         blend = _Blend(images.shape[:3], (1, size, size), self._channel_count())
         for first in range(0, len(where), _SLICES_AT_A_TIME):
             piece = where[first : first + _SLICES_AT_A_TIME]
-            cut = np.stack([images[d, y : y + size, x : x + size] for d, y, x in piece])
+            window = np.stack([images[d, y : y + size, x : x + size] for d, y, x in piece])
             if self._data.example == "series":
-                cut = np.moveaxis(cut, -1, 1)[..., None]  # time points (H, W, T) become (T, H, W, 1)
-            answer = np.asarray(self._run(self._variables, pad_to(cut, (_SLICES_AT_A_TIME,))))
+                window = np.moveaxis(window, -1, 1)[..., None]  # time points (H, W, T) become (T, H, W, 1)
+            answer = np.asarray(self._run(self._variables, pad_to(window, (_SLICES_AT_A_TIME,))))
             for (d, y, x), probabilities in zip(piece, answer[: len(piece)], strict=True):
                 blend.add((d, y, x), probabilities[None])
         return blend.result(shape)
@@ -136,8 +136,8 @@ class Predictor:
         blend = _Blend(images.shape[:3], (length, size, size), self._channel_count())
         for y, x in corners(images.shape[1:3], (size, size)):
             memory = self._network.apply(self._variables, 1, size, size, method="initial_memory")
-            for first, cut, valid in _pieces(images[:, y : y + size, x : x + size], length):
-                memory, answer = self._run(self._variables, memory, cut[None], valid[None])
+            for first, window, valid in _pieces(images[:, y : y + size, x : x + size], length):
+                memory, answer = self._run(self._variables, memory, window[None], valid[None])
                 blend.add((first, y, x), np.asarray(answer)[0, : int(valid.sum())])
         return blend.result(shape)
 
@@ -148,8 +148,8 @@ class Predictor:
         images = pad_to(images, box)
         blend = _Blend(images.shape[:3], box, self._channel_count())
         for d, y, x in corners(images.shape[:3], box):
-            cut = images[d : d + box[0], y : y + box[1], x : x + box[2]]
-            blend.add((d, y, x), np.asarray(self._run(self._variables, cut[None]))[0])
+            window = images[d : d + box[0], y : y + box[1], x : x + box[2]]
+            blend.add((d, y, x), np.asarray(self._run(self._variables, window[None]))[0])
         return blend.result(shape)
 
 
@@ -205,8 +205,8 @@ def _resolve(names: Sequence[str], paths: Sequence[str]) -> tuple[str, ...]:
 def _pieces(column: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Cuts slices into pieces of fixed length; the last is padded and its missing slices marked."""
     for first in range(0, len(column), length):
-        cut = column[first : first + length]
-        yield first, pad_to(cut, (length,)), np.arange(length) < len(cut)
+        window = column[first : first + length]
+        yield first, pad_to(window, (length,)), np.arange(length) < len(window)
 
 
 class _Blend:

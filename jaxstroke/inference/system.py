@@ -41,11 +41,11 @@ def trained(run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str
         if two_stages
         else Predictor.of_run(run, intermediates=intermediates, choose_by=choose_by)
     )
-    settings = experiment.evaluation
+    evaluation = experiment.evaluation
 
     def mask(probabilities: np.ndarray) -> np.ndarray:
-        found = probabilities > settings.threshold
-        return largest_component(found) if settings.largest_component else found
+        found = probabilities > evaluation.threshold
+        return largest_component(found) if evaluation.largest_component else found
 
     return System(experiment.name, experiment.title, experiment.data.channels, predictor.study, mask), experiment
 

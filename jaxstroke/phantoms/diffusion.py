@@ -31,10 +31,10 @@ class Contrast:
 def contrast(anatomy: Anatomy, acute: np.ndarray, halo: np.ndarray, old: np.ndarray, stage: Stage) -> Contrast:
     """The tissue's own values, then what each disease does to them in the share of the voxel that it holds."""
     fluid = anatomy.ventricle + anatomy.sulcal_fluid
-    whole = np.maximum(anatomy.tissue + fluid, 1e-3)
-    adc = (tissues.ADC_GREY * anatomy.grey + tissues.ADC_WHITE * anatomy.white + tissues.ADC_CSF * fluid) / whole
-    t2 = (tissues.T2_GREY * anatomy.grey + tissues.T2_WHITE * anatomy.white + tissues.T2_CSF * fluid) / whole
-    t2 = t2 * np.minimum(whole, 1.0)
+    matter = np.maximum(anatomy.tissue + fluid, 1e-3)
+    adc = (tissues.ADC_GREY * anatomy.grey + tissues.ADC_WHITE * anatomy.white + tissues.ADC_CSF * fluid) / matter
+    t2 = (tissues.T2_GREY * anatomy.grey + tissues.T2_WHITE * anatomy.white + tissues.T2_CSF * fluid) / matter
+    t2 = t2 * np.minimum(matter, 1.0)
     solid = np.clip(anatomy.tissue, 0.0, 1.0)
     disease = anatomy.white_matter_disease
     adc += (tissues.ADC_WHITE_MATTER_DISEASE - tissues.ADC_WHITE) * disease

@@ -60,11 +60,11 @@ def _between(values: np.ndarray, stations: np.ndarray, axis: int, size: int) -> 
     """Linear interpolation along one axis from stations to all of 0 ... size - 1."""
     if stations.size == size:
         return values
-    place = np.interp(np.arange(size), stations, np.arange(stations.size))
-    low = np.minimum(place.astype(np.intp), stations.size - 2)
+    position = np.interp(np.arange(size), stations, np.arange(stations.size))
+    low = np.minimum(position.astype(np.intp), stations.size - 2)
     shape = [1, 1, 1]
     shape[axis] = size
-    weight = (place - low).astype(np.float32).reshape(shape)
+    weight = (position - low).astype(np.float32).reshape(shape)
     below = np.take(values, low, axis=axis)
     return below + weight * (np.take(values, low + 1, axis=axis) - below)
 

@@ -69,16 +69,16 @@ def make_study(seed: int, index: int) -> dict[str, tuple[np.ndarray, np.ndarray]
     units = float(rng.choice([unit for unit, _ in _ADC_UNITS], p=[odds for _, odds in _ADC_UNITS]))
     mask = (patient.acute > 0.5) & brain & (anatomy.tissue > 0.2)
 
-    def whole(values: np.ndarray, kind: type) -> tuple[np.ndarray, np.ndarray]:
+    def as_scanned(values: np.ndarray, kind: type) -> tuple[np.ndarray, np.ndarray]:
         canvas = np.zeros(full.shape, kind)
         canvas[box] = values
         return canvas, full.affine
 
     return {
-        "DWI": whole(np.where(brain, gain * dwi, 0.0), np.float64),
-        "ADC": whole(np.where(brain, units * adc, 0.0), np.float64),
+        "DWI": as_scanned(np.where(brain, gain * dwi, 0.0), np.float64),
+        "ADC": as_scanned(np.where(brain, units * adc, 0.0), np.float64),
         "FLAIR": _flair(rng, patient),
-        "lesion": whole(mask, np.uint16),
+        "lesion": as_scanned(mask, np.uint16),
     }
 
 

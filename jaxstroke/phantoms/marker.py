@@ -18,8 +18,8 @@ def phantom_facts(root: Path) -> dict[str, Any] | None:
 
     It lies in the data set's folder; `root` may also be that of a partition or of one study.
     """
-    whole = Path(os.path.abspath(root))
-    for folder in (whole, *whole.parents[:2]):
+    absolute = Path(os.path.abspath(root))
+    for folder in (absolute, *absolute.parents[:2]):
         path = folder / PHANTOM_FILE
         if path.is_file():
             try:

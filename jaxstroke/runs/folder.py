@@ -85,12 +85,12 @@ class RunFolder:
     def checkpoints(self, *, keep_last: int = 2, keep_every_steps: int | None = None) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints", keep_last=keep_last, keep_every_steps=keep_every_steps)
 
-    def start(self, wanted: Experiment, about: dict[str, Any]) -> None:
+    def start(self, experiment: Experiment, about: dict[str, Any]) -> None:
         """Describes a new run, or makes sure that an old one is the same run; the caller holds the lock."""
         sweep(self.path)
         self.checkpoints().clear_unfinished()
         if self.exists():
-            self.check_same(wanted)
+            self.check_same(experiment)
             recorded = files.read_sealed(self.path / "about.json")
             before, now = recorded.get("data_fingerprint"), about.get("data_fingerprint")
             if "imported" in recorded and before is None:  # weights from elsewhere, which have seen no data here yet
@@ -102,13 +102,13 @@ class RunFolder:
                 )
         else:
             files.write_sealed(self.path / "about.json", about)
-        files.write_sealed(self.path / "experiment.json", dataclasses.asdict(wanted))
+        files.write_sealed(self.path / "experiment.json", dataclasses.asdict(experiment))
 
-    def check_same(self, wanted: Experiment) -> None:
-        fixed = ("training.epochs",) if wanted.schedule.name == "warmup_cosine" else ()
+    def check_same(self, experiment: Experiment) -> None:
+        fixed = ("training.epochs",) if experiment.schedule.name == "warmup_cosine" else ()
         changed = {
             name: values
-            for name, values in as_json.differences(self.experiment(), wanted).items()
+            for name, values in as_json.differences(self.experiment(), experiment).items()
             if name not in _MAY_DIFFER or name in fixed
         }
         if changed:

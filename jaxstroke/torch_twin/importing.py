@@ -18,15 +18,15 @@ from jaxstroke.training import state as states
 from jaxstroke.training.state import TrainState
 
 
-def import_weights(source: Path, wanted: Experiment, out: Path) -> int:
+def import_weights(source: Path, experiment: Experiment, out: Path) -> int:
     """Writes the run folder; returns how many numbers came in."""
     run = runs.RunFolder(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: something is there already; choose another -o")
-    state = _state(source, wanted)
+    state = _state(source, experiment)
     about = runs.describe(
         device=sharding.describe(),
-        seed=wanted.training.seed,
+        seed=experiment.training.seed,
         data={
             "imported": {"weights": str(source.absolute()), "sha256": files.sha256(source)},
             # No data yet: the run takes those that it is first trained on.
@@ -36,21 +36,22 @@ def import_weights(source: Path, wanted: Experiment, out: Path) -> int:
             "split": {"train": [], "validation": [], "test": []},
         },
     )
-    run.start(wanted, about)
+    run.start(experiment, about)
     checkpoints = run.checkpoints()
     checkpoints.save(0, state.trees(), {"best_steps": {}})
     checkpoints.close()
     return sum(leaf.size for leaf in jax.tree.leaves(state.variables()))
 
 
-def _state(source: Path, wanted: Experiment) -> TrainState:
-    network = apply.build(wanted)
-    groups = (*(len(group) for group in wanted.data.groups), *(1 for _ in wanted.data.derived))
-    twin = registry.build(wanted.model.name, network, groups)
+def _state(source: Path, experiment: Experiment) -> TrainState:
+    network = apply.build(experiment)
+    groups = (*(len(group) for group in experiment.data.groups), *(1 for _ in experiment.data.derived))
+    twin = registry.build(experiment.model.name, network, groups)
     # The rate is no part of the optimiser's state, so how long an epoch is does not matter here.
-    rate = learning_rate(wanted.schedule, wanted.optimiser, steps_per_epoch=1, epochs=wanted.training.epochs)
-    optimiser = build_optimiser(wanted.optimiser, rate)
-    shapes = states.abstract(network, optimiser, wanted.data).variables()
+    schedule, epochs = experiment.schedule, experiment.training.epochs
+    rate = learning_rate(schedule, experiment.optimiser, steps_per_epoch=1, epochs=epochs)
+    optimiser = build_optimiser(experiment.optimiser, rate)
+    shapes = states.abstract(network, optimiser, experiment.data).variables()
     variables = weights.to_flax(reading.read_state_dict(source), twin, shapes, source=str(source))
     params = jax.tree.map(jnp.asarray, variables["params"])
     statistics = jax.tree.map(jnp.asarray, variables.get("batch_stats", {}))

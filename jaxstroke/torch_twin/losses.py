@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jaxstroke import experiment
+from jaxstroke.experiment import Loss
 from jaxstroke.torch_twin.outputs import Outputs
 
 DICE_SMOOTH_PIXELS = 1.0
@@ -21,7 +21,7 @@ SQUARED_NORM_FLOOR = 1e-12
 Batch = Mapping[str, Tensor]
 
 
-def total_loss(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> Tensor:
+def total_loss(outputs: Outputs, batch: Batch, spec: Loss) -> Tensor:
     """The weighted sum of the experiment's terms."""
     total = outputs.logits.new_zeros(())
     for name, weight in spec.terms.items():
@@ -29,7 +29,7 @@ def total_loss(outputs: Outputs, batch: Batch, spec: experiment.Loss) -> Tensor:
     return total
 
 
-def _term(name: str, outputs: Outputs, batch: Batch, spec: experiment.Loss) -> Tensor:
+def _term(name: str, outputs: Outputs, batch: Batch, spec: Loss) -> Tensor:
     logits, masks, valid = outputs.logits, batch["masks"], batch["valid"]
     if name == "soft_dice":
         return soft_dice_loss(logits, masks, valid)
@@ -59,14 +59,14 @@ def soft_dice_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
     return masked_mean(loss, valid.flatten(1).any(1) if valid.ndim == 2 else valid)
 
 
-def cross_entropy(logits: Tensor, masks: Tensor, valid: Tensor, spec: experiment.Loss) -> Tensor:
+def cross_entropy(logits: Tensor, masks: Tensor, valid: Tensor, spec: Loss) -> Tensor:
     """Mean over pixels and targets of C * -[y log p + (1 - y) log(1 - p)]."""
     lesion, background = -F.logsigmoid(logits), -F.logsigmoid(-logits)
     loss = spec.lesion_weight * masks * lesion + spec.background_weight * (1 - masks) * background
     return masked_mean(loss, valid)
 
 
-def focal_loss(logits: Tensor, masks: Tensor, valid: Tensor, spec: experiment.Loss) -> Tensor:
+def focal_loss(logits: Tensor, masks: Tensor, valid: Tensor, spec: Loss) -> Tensor:
     """Sum over the targets of the mean over pixels of alpha C * -[y (1 - p)^g log p + (1 - y) p^g log(1 - p)]."""
     p = torch.sigmoid(logits)
     lesion, background = -F.logsigmoid(logits), -F.logsigmoid(-logits)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from jaxstroke import experiment
+from jaxstroke.experiment import Schedule, fields
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
 
 def learning_rate(
-    schedule: experiment.Schedule, optimiser: experiment.Optimiser, *, steps_per_epoch: int, epochs: int
+    schedule: Schedule, optimiser: fields.Optimiser, *, steps_per_epoch: int, epochs: int
 ) -> Callable[[int], float]:
     """The learning rate of a step (0 for the first): constant, halving, or warm-up and cosine."""
     eta = optimiser.learning_rate
@@ -52,7 +52,7 @@ class Optimiser:
     """One step of an experiment's optimiser: clip each variable, set the rate, step."""
 
     def __init__(
-        self, spec: experiment.Optimiser, rate: Callable[[int], float], parameters: Iterable[nn.Parameter]
+        self, spec: fields.Optimiser, rate: Callable[[int], float], parameters: Iterable[nn.Parameter]
     ) -> None:
         self._parameters = list(parameters)
         self._rate, self._clip = rate, spec.clip_variable_norm

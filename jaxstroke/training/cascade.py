@@ -25,14 +25,14 @@ from jaxstroke.inference.predictor import Predictor
 from jaxstroke.runs.folder import RunFolder
 
 
-def stage1_splits(split: Split, patients: Mapping[str, str], networks: int, *, seed: int) -> list[Split]:
+def stage1_splits(split: Split, patients: Mapping[str, str], count: int, *, seed: int) -> list[Split]:
     """For each network of the first stage: what it trains on and, as its `test`, the training studies that it maps.
 
     One network alone trains on every training study and maps them all: in-sample.
     """
-    if networks == 1:
+    if count == 1:
         return [dataclasses.replace(split, test=split.train)]
-    own = deal({study: patients[study] for study in split.train}, networks, seed=seed)
+    own = deal({study: patients[study] for study in split.train}, count, seed=seed)
     return [
         Split(
             train=tuple(study for study in split.train if patients[study] not in mapped),
@@ -48,14 +48,14 @@ def with_synthetic_maps(
 ) -> Cache:
     """Returns the cache with the synthetic map as one more image of every study."""
     stages = stage1_folders(run.path, experiment)
-    networks = [Predictor.of_run(stage, intermediates=(SYNTHETIC,)) for stage in stages]
-    maps_of = {study: [network] for network, one in zip(networks, splits, strict=True) for study in one.test}
+    predictors = [Predictor.of_run(stage, intermediates=(SYNTHETIC,)) for stage in stages]
+    maps_of = {study: [predictor] for predictor, one in zip(predictors, splits, strict=True) for study in one.test}
     with console.bar("making synthetic maps", len(cache.studies), "studies") as advance:
         return derive_cache(
             cache,
             folder,
             name=SYNTHETIC,
             made_by=[stage.checkpoints().seal() for stage in stages],
-            channel=lambda study, images: mean_map(maps_of.get(study, networks), images),
+            channel=lambda study, images: mean_map(maps_of.get(study, predictors), images),
             progress=advance,
         )

@@ -115,14 +115,14 @@ class Training:
 
     def start(self) -> int:
         """Takes up the last checkpoint, or draws the first weights; returns the step it stands at."""
-        settings = self._experiment
-        target = states.abstract(self.network, self._optimiser, settings.data)
-        state_sharding = states.shardings(target, self._mesh, shard_optimiser=settings.parallel.shard_optimiser)
+        experiment = self._experiment
+        target = states.abstract(self.network, self._optimiser, experiment.data)
+        state_sharding = states.shardings(target, self._mesh, shard_optimiser=experiment.parallel.shard_optimiser)
         restored = self._checkpoints.restore_last(sharding.with_shardings(target.trees(), state_sharding.trees()))
         if restored is None:
-            seed = settings.training.seed
+            seed = experiment.training.seed
             self._state = states.create(
-                self.network, self._optimiser, settings.data, seed=seed, state_sharding=state_sharding
+                self.network, self._optimiser, experiment.data, seed=seed, state_sharding=state_sharding
             )
             self._keep_journal_until(0)
             return 0
@@ -191,12 +191,12 @@ class Training:
         return float(np.asarray(self._rate(step)))
 
     def _batches(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
-        settings = self._experiment
+        experiment = self._experiment
         return stream.training_batches(
             self._cache,
             self._split.train,
-            settings.data,
-            seed=settings.training.seed,
+            experiment.data,
+            seed=experiment.training.seed,
             start_step=first_step,
             rows=self._rows,
         )
@@ -239,11 +239,11 @@ class Training:
 
         Asked to stop meanwhile it leaves off, with everything as it was when the epoch's last step was done.
         """
-        settings = self._experiment.training
+        training = self._experiment.training
         epoch = done // self.steps_per_epoch
-        if epoch % settings.validate_every_epochs and epoch != settings.epochs:
+        if epoch % training.validate_every_epochs and epoch != training.epochs:
             self._progress.end_epoch()
-            if settings.keep_every_epochs and epoch % settings.keep_every_epochs == 0:
+            if training.keep_every_epochs and epoch % training.keep_every_epochs == 0:
                 self._save(done)
             return False
         self._report.note("validating")

@@ -85,14 +85,14 @@ class Validation:
         return [judged[number] for number in range(len(self._studies))]
 
     def _judge(self, predictor: Predictor, study: str) -> dict[str, list[float]]:
-        settings = self._experiment.evaluation
+        evaluation = self._experiment.evaluation
         spacing_mm = self._cache.study(study).spacing_mm
         masks = self._cache.array(study, "masks")
         probabilities = predictor.prepared(self._cache.array(study, "images")).probabilities
         scores: dict[str, list[float]] = {name: [] for name in (*CHOICES, "hd95_mm")}
         for target in range(probabilities.shape[-1]):
-            mask = probabilities[..., target] > settings.threshold
-            mask = largest_component(mask) if settings.largest_component else mask
+            mask = probabilities[..., target] > evaluation.threshold
+            mask = largest_component(mask) if evaluation.largest_component else mask
             reference = np.asarray(masks[..., target]) > 0
             scores["dice"].append(overlap.dice(mask, reference))
             scores["slice_dice_empty_1"] += overlap.slice_dice(mask, reference, empty=1.0).tolist()

@@ -64,9 +64,9 @@ class DMENet(nn.Module):
 
     def initial_memory(self, batch: int, height: int, width: int) -> Memory:
         """The memory of `batch` subjects before their first slice."""
-        place = (height // STRIDE, width // STRIDE)
+        grid = (height // STRIDE, width // STRIDE)
         return Memory(
-            temporal=None if self.temporal_memory is None else self.temporal_memory.initial(batch, *place),
+            temporal=None if self.temporal_memory is None else self.temporal_memory.initial(batch, *grid),
             spatial=None if self.spatial_memory is None else self.spatial_memory.initial(batch),
         )
 
