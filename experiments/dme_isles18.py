@@ -23,6 +23,8 @@ from jaxstroke.experiment import (
     Training,
 )
 
+SIZE, SMALL_SIZE = 160, 64  # pixels; distances of the boundary loss are divided by them
+
 EXPERIMENT = Experiment(
     name="dme_isles18",
     title="DME-Net: temporal and spatial memory with a gate, CT perfusion maps and CT",
@@ -31,14 +33,14 @@ EXPERIMENT = Experiment(
         layout="isles2018",
         groups=(("CBF", "CBV", "MTT", "Tmax"), ("CT",)),
         example="clip",
-        size=160,
+        size=SIZE,
         spacing_mm=1.0,
         depth=8,
         batch=8,
         lesion_fraction=0.5,
     ),
     model=Model("dme_net"),
-    loss=Loss(terms={"soft_dice": 1.0, "boundary": 1 / 160}),
+    loss=Loss(terms={"soft_dice": 1.0, "boundary": 1 / SIZE}),
     optimiser=Optimiser("adam", learning_rate=1e-4),
     schedule=Schedule("halving", half_every_epochs=40),
     augment=Augment(rotate_degrees=15.0, elastic_pixels=2.0, contrast=0.2),
@@ -47,13 +49,13 @@ EXPERIMENT = Experiment(
 )
 
 SMALL = {
-    "data.size": 64,
+    "data.size": SMALL_SIZE,
     "data.spacing_mm": 3.0,
     "data.batch": 4,
     "data.depth": 4,  # most studies have two slices or four: longer clips would be padding
     "data.phantom_cases": 80,
     "model.width": 8,
-    "loss.terms.boundary": 1 / 64,
+    "loss.terms.boundary": 1 / SMALL_SIZE,
     "optimiser.learning_rate": 3e-3,
     "augment.flip_left_right": True,  # few studies: more variety than the paper's
     "augment.scale": (0.9, 1.1),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _PLAIN_EVERY_S = 5.0
 PHANTOM_NOTICE = "PHANTOM DATA: no real patient was used; the figures say nothing about real stroke."
+TRAINED_ON_PHANTOMS = "THIS NETWORK WAS TRAINED ON PHANTOMS: its answers on real studies mean nothing."
 
 
 _muted = False

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Example: python -m jaxstroke.export runs/dme_isles18 -o exported --to onnx",
     )
     parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("-o", "--out", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--to", choices=tuple(_NEEDS), default="torch", help="the program's kind (torch)")
     return parser
 
@@ -44,11 +44,11 @@ def main(arguments: list[str]) -> int:
     from jaxstroke.exports import folder
     from jaxstroke.exports.trained import read_run
 
-    folder.require_free(args.output)
+    folder.require_free(args.out)
     trained = read_run(Path(args.run))
     console.say(f"{trained.experiment.name}: weights of step {trained.step}")
-    report = folder.export(trained, args.output, args.to, console.say)
-    _tell(report, args.output)
+    report = folder.export(trained, args.out, args.to, console.say)
+    _tell(report, args.out)
     return 0
 
 
@@ -57,7 +57,7 @@ def _tell(report: dict[str, Any], out: Path) -> None:
     title = f"against the JAX network, at most {report['bar']:g}"
     console.table(("inputs", "images", "||a - b|| / ||b||"), rows, title=title)
     if report["trained_on_phantom"]:
-        console.say("*** THIS NETWORK WAS TRAINED ON PHANTOMS: its answers on real studies mean nothing. ***")
+        console.say(f"*** {console.TRAINED_ON_PHANTOMS} ***")
     console.say(
         f"written to {out}: {', '.join(report['sha256'])}, report.json; {report['layout']}, any batch, "
         f"height and width {report['height_and_width']}"

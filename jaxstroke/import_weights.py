@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("weights", metavar="WEIGHTS", type=Path, help=".safetensors, or a state dict (.pt, .pth, .bin)")
     parser.add_argument("--exp", metavar="NAME", required=True, help="the experiment whose network the weights are of")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="a new run folder")
+    parser.add_argument("-o", "--out", "--output", type=Path, required=True, metavar="RUN", help="a new run folder")
     parser.add_argument("--scale", choices=("full", "small"), default="full", help="of the experiment")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
     return parser
@@ -35,11 +35,11 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"reading PyTorch weights needs {', '.join(missing)}; pip install 'jaxstroke[torch]' brings it")
     from jaxstroke.torch_twin.importing import import_weights
 
-    count = import_weights(args.weights, experiment, args.output)
-    console.say(f"{count:,} numbers of {args.weights} are the weights of step 0 of {args.output}")
+    count = import_weights(args.weights, experiment, args.out)
+    console.say(f"{count:,} numbers of {args.weights} are the weights of step 0 of {args.out}")
     again = ["--scale", args.scale] if args.scale != "full" else []
     again += [part for assignment in args.set for part in ("--set", assignment)]
-    console.next_command("python", "-m", "jaxstroke.train", "--exp", args.exp, *again, "--out", str(args.output))
+    console.next_command("python", "-m", "jaxstroke.train", "--exp", args.exp, *again, "--out", str(args.out))
     return 0
 
 

@@ -20,21 +20,21 @@ def main(arguments: list[str]) -> int:
 
     console.say(console.PHANTOM_NOTICE)
     marker = dataset.describe(args.layout, cases=args.cases, seed=args.seed, with_ctp=args.with_ctp)
-    if dataset.already_there(args.output, marker):
-        console.say(f"{args.output} already holds this phantom")
+    if dataset.already_there(args.out, marker):
+        console.say(f"{args.out} already holds this phantom")
     else:
         with console.bar("phantom", args.cases, "studies") as advance:
             dataset.generate(
                 args.layout,
                 cases=args.cases,
                 seed=args.seed,
-                folder=args.output,
+                folder=args.out,
                 with_ctp=args.with_ctp,
                 workers=args.workers,
                 progress=advance,
             )
-        console.say(f"{args.cases} studies in {args.output}")
-    console.next_command(*_training(args.layout, args.output))
+        console.say(f"{args.cases} studies in {args.out}")
+    console.next_command(*_training(args.layout, args.out))
     return 0
 
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--layout", required=True, choices=_LAYOUTS, help="the data set to look like")
     parser.add_argument("--cases", type=int, default=60, metavar="N", help="how many studies (60)")
     parser.add_argument("--seed", type=int, default=2018, metavar="S", help="the same seed gives the same bytes (2018)")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("-o", "--out", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--with-ctp", action="store_true", help="isles2018: also the 4D perfusion series (large)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that work side by side (1)")
     return parser

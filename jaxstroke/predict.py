@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     about = run.about()
     trained_on_phantom = about["phantom"]
     if trained_on_phantom:
-        console.say("*** THIS NETWORK WAS TRAINED ON PHANTOMS: its answers on real studies mean nothing. ***")
+        console.say(f"*** {console.TRAINED_ON_PHANTOMS} ***")
     report: list[dict[str, Any]] = []
     with console.bar("predicting", len(cases), "studies") as advance:
         for case in cases:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jax._src import compilation_cache
 
 from jaxstroke.data.source import embedded_phantom, open_source
 from jaxstroke.errors import UserError
@@ -22,7 +21,7 @@ from jaxstroke.experiment import catalogue, overrides
 from jaxstroke.files import atomic
 from jaxstroke.files.sealed import sealed, unsealed
 from jaxstroke.phantoms import dataset
-from jaxstroke.process import compiled_programs, signals
+from jaxstroke.process import compiled_programs, jax_internals, signals
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.runs.journal import Journal
 
@@ -99,7 +98,7 @@ def test_a_compiled_program_that_was_half_written_is_removed_at_the_next_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, half = tmp_path / "jit_step-1-cache", tmp_path / "jit_step-2-cache"
-    program = compilation_cache.compress_executable(os.urandom(1000))
+    program = jax_internals.compress_executable(os.urandom(1000))
     whole.write_bytes(program)
     half.write_bytes(program[:-100])
     compiled_programs.remove_half_written(tmp_path)

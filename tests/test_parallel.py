@@ -211,6 +211,13 @@ def test_variables_that_make_no_sense_are_named(wrong: dict[str, str], told: str
         job.launcher({**plain, **wrong})
 
 
+def test_what_the_runtime_says_is_left_out_and_a_number_that_is_ours_is_not() -> None:
+    gloo = [b"[Gloo] Rank [Gloo] Rank 01 is connected to  is connected to 11 peer ranks.\n", b"1\n", b"1\n"]
+    service = [b"E0000 coordination_service_agent.cc:42] Polled an error\n"]
+    ours = [b"42\n", b"Traceback (most recent call last):\n", b"7\n"]
+    assert list(job.without_runtime([ours[0], *gloo, ours[1], *service, ours[2]])) == ours
+
+
 # --- processes that really talk --------------------------------------------------------------------------------------
 
 

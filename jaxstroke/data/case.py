@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from jaxstroke.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,3 +28,19 @@ class Case:
     masks: Mapping[str, Path]
     layout: str
     fault: str = ""
+
+    def image(self, word: str) -> Path:
+        return self._file(self.images, "image", word)
+
+    def mask(self, word: str) -> Path:
+        return self._file(self.masks, "mask", word)
+
+    def _file(self, files: Mapping[str, Path], kind: str, word: str) -> Path:
+        if word not in files:
+            raise self.without(kind, word, files)
+        return files[word]
+
+    def without(self, kind: str, word: str, present: Iterable[str]) -> UserError:
+        """The mistake that the study does not have what is asked of it."""
+        has = ", ".join(sorted(present)) or "none"
+        return UserError(f"study {self.study}: it has no {kind} {word}; its {kind}s are: {has}")

@@ -208,8 +208,7 @@ def _stacked_masks(study: Study, data: Data, shape: tuple[int, ...]) -> np.ndarr
         return np.zeros((*shape, 0), np.uint8)
     missing = [word for word in data.targets if word not in study.masks]
     if missing:
-        has = ", ".join(sorted(study.masks))
-        raise UserError(f"study {study.case.study}: it has no mask {missing[0]}; its masks are: {has}")
+        raise study.case.without("mask", missing[0], study.masks)
     return np.stack([study.masks[word] for word in data.targets], axis=-1)
 
 

@@ -99,8 +99,8 @@ def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = ()) -> 
     if case.fault:
         raise UserError(case.fault)
     layout = find_layout(case.layout)
-    image_headers = {word: nifti.read_header(_path(case, case.images, word, "image")) for word in images}
-    mask_headers = {word: nifti.read_header(_path(case, case.masks, word, "mask")) for word in masks}
+    image_headers = {word: nifti.read_header(case.image(word)) for word in images}
+    mask_headers = {word: nifti.read_header(case.mask(word)) for word in masks}
     grid = grid_of(image_headers[images[0]], layout)
     for word, header in (*image_headers.items(), *mask_headers.items()):
         check_dimensions(header, word, is_mask=word in mask_headers)
@@ -138,13 +138,6 @@ def check_dimensions(header: nifti.Header, word: str, *, is_mask: bool) -> None:
     if (len(header.shape) == 4) != series:
         kind = "a series (X, Y, Z, T)" if series else "one volume (X, Y, Z)"
         raise nifti.WrongDimensions(f"{header.path}: its shape is {header.shape}; {word} must be {kind}")
-
-
-def _path(case: Case, files: Mapping[str, Path], word: str, kind: str) -> Path:
-    if word not in files:
-        has = ", ".join(sorted(files)) or "none"
-        raise UserError(f"study {case.study}: it has no {kind} {word}; its {kind}s are: {has}")
-    return files[word]
 
 
 def grid_of(header: nifti.Header, layout: Layout) -> Grid:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jaxstroke.errors import UserError
 from jaxstroke.files.atomic import whole_file
-from jaxstroke.files.opened import read_text
+from jaxstroke.files.opened import read_text, regular
 from jaxstroke.files.sealed import SEAL, sealed, unsealed
 
 
@@ -54,5 +55,6 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of a regular file; a pipe, or a file that cannot be read, is a `UserError`."""
+    with regular(path) as file:
+        return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()

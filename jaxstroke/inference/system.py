@@ -6,6 +6,7 @@ A trained network and a threshold rule are both systems, so they are evaluated b
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxstroke.data.prepare import head_of
 from jaxstroke.data.study import Study
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference.cascade import CascadePredictor
-from jaxstroke.inference.postprocess import largest_component
+from jaxstroke.inference.postprocess import mask_of
 from jaxstroke.inference.predictor import Answer, Predictor
 from jaxstroke.models import registry
 from jaxstroke.runs.folder import RunFolder
@@ -41,12 +42,7 @@ def trained(run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str
         if two_stages
         else Predictor.of_run(run, intermediates=intermediates, choose_by=choose_by)
     )
-    evaluation = experiment.evaluation
-
-    def mask(probabilities: np.ndarray) -> np.ndarray:
-        found = probabilities > evaluation.threshold
-        return largest_component(found) if evaluation.largest_component else found
-
+    mask = functools.partial(mask_of, evaluation=experiment.evaluation)
     return System(experiment.name, experiment.title, experiment.data.channels, predictor.study, mask), experiment
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import importlib
 import json
 import multiprocessing
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxstroke import files
 from jaxstroke.errors import UserError
 from jaxstroke.files.atomic import whole_folder
 from jaxstroke.files.sealed import sealed
@@ -105,22 +105,14 @@ def damaged(folder: Path) -> Path | None:
     facts = phantom_facts(folder) or {}
     for name, digest in facts.get("files", {}).items():
         path = folder / name
-        if not path.is_file() or _sha256(path) != digest:
+        if not path.is_file() or files.sha256(path) != digest:
             return path
     return None
 
 
 def _checksums(folder: Path) -> dict[str, str]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: it cannot be read: {error.strerror or error}") from None
+    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
 
 
 def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool, workers: int):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from jaxstroke import console, user_cache
+from jaxstroke.process import jax_internals
 
 
 def keep() -> None:
@@ -40,9 +41,7 @@ def remove_half_written(folder: Path) -> None:
 
 def unpacked(program: bytes) -> bytes | None:
     """A compiled program as JAX reads it from its file; None where it is damaged."""
-    from jax._src import compilation_cache
-
     try:
-        return compilation_cache.decompress_executable(program)
+        return jax_internals.decompress_executable(program)
     except Exception:  # zlib's or zstandard's own
         return None

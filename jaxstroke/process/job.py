@@ -19,12 +19,12 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from jaxstroke import console
 from jaxstroke.errors import UserError
-from jaxstroke.process import signals
+from jaxstroke.process import jax_internals, signals
 
 _SILENT_AFTER_S = 8  # without a heartbeat a process counts as dead
 _SAY_AFTER_S = 10  # without having found each other
@@ -177,7 +177,7 @@ def _said(text: str) -> bool:
     """Whether another process has just said the same: what all run into is told once."""
     name = f"jaxstroke/said/{zlib.crc32(text.encode())}"
     try:
-        _client().key_value_set(name, "")
+        jax_internals.coordination_client().key_value_set(name, "")
     except RuntimeError as error:
         return "ALREADY_EXISTS" in str(error)
     return False
@@ -189,7 +189,7 @@ def _leave(text: str, code: int) -> None:
         print(text, file=sys.stderr, flush=True)
     sys.stdout.flush()
     with contextlib.suppress(RuntimeError):
-        _client().wait_at_barrier("jaxstroke/leaving", _LEAVE_WITHIN_MS)
+        jax_internals.coordination_client().wait_at_barrier("jaxstroke/leaving", _LEAVE_WITHIN_MS)
     if first():  # whom all talk to leaves last
         threading.Event().wait(0.5)
     os._exit(code)
@@ -211,18 +211,11 @@ def first() -> bool:
     return index() == 0
 
 
-def _client() -> Any:
-    # The public ways to wait go over the devices, whose sums give up long before a large data set is prepared.
-    from jax._src import distributed
-
-    return distributed.global_state.client
-
-
 def gather(value: Any) -> list[Any]:
     """Every process's value (of JSON), in the order of the processes; all must ask, in the same order."""
     if count() == 1:
         return [value]
-    client, folder = _client(), f"jaxstroke/{next(_asked)}/"
+    client, folder = jax_internals.coordination_client(), f"jaxstroke/{next(_asked)}/"
     client.key_value_set(f"{folder}{index()}", json.dumps(value))
     client.wait_at_barrier(folder, _WAIT_MS)
     texts = {int(key.rpartition("/")[2]): text for key, text in client.key_value_dir_get(folder)}
@@ -289,17 +282,25 @@ def watch(door: str, arguments: list[str]) -> int:
 def _hand_on_stderr(lines: IO[bytes]) -> bool:
     """Copies the child's lines but for the abort of a peer's death; says whether there was one."""
     aborted = False
-    for line in lines:
+    for line in without_runtime(lines):
         aborted = aborted or _ABORTED.encode() in line
-        if not aborted and not _of_the_runtime(line):
+        if not aborted:
             sys.stderr.buffer.write(line)
             sys.stderr.flush()
     return aborted
 
 
-def _of_the_runtime(line: bytes) -> bool:
-    """A line of JAX's coordination service or of Gloo, whose threads write into each other's lines."""
-    return b"coordination_service" in line or b"[Gloo]" in line or b"peer ranks" in line or line.strip().isdigit()
+def without_runtime(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Leaves out the lines of JAX's coordination service and of Gloo.
+
+    Gloo's threads write into each other's lines, which end with a count: what is left of one is a number by itself.
+    """
+    after_gloo = False
+    for line in lines:
+        gloo = b"[Gloo]" in line or b"peer ranks" in line
+        after_gloo = gloo or (after_gloo and line.strip().isdigit())
+        if not after_gloo and b"coordination_service" not in line:
+            yield line
 
 
 def _keep_stdout_to_python() -> None:

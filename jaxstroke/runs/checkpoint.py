@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import functools
 import logging
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -92,7 +90,6 @@ class Checkpoints:
                 folder.mkdir(parents=True)
                 self._check_space(folder, trees)
             job.wait_for_all()
-            _mute_closed_loops()
             self._writer = self._writer or ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             parts = {word: ocp.args.StandardSave(tree) for word, tree in trees.items()}
             self._writer.save(folder / "arrays", args=ocp.args.Composite(**parts))
@@ -267,13 +264,6 @@ def _remove_for_good(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             last_seen = time.monotonic()
         time.sleep(0.02)
-
-
-@functools.cache
-def _mute_closed_loops() -> None:
-    """A failed write closes Orbax's event loop; each write that ends after that, at any time, prints a traceback."""
-    told = sys.unraisablehook
-    sys.unraisablehook = lambda found: None if str(found.exc_value) == "Event loop is closed" else told(found)
 
 
 def _checksums(folder: Path) -> dict[str, str]:

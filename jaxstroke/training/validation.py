@@ -13,7 +13,7 @@ from jaxstroke import sharding
 from jaxstroke.data import stream
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.experiment import Experiment
-from jaxstroke.inference.postprocess import largest_component
+from jaxstroke.inference.postprocess import mask_of
 from jaxstroke.inference.predictor import Predictor
 from jaxstroke.metrics import overlap, surface
 from jaxstroke.process import job
@@ -85,14 +85,12 @@ class Validation:
         return [judged[number] for number in range(len(self._studies))]
 
     def _judge(self, predictor: Predictor, study: str) -> dict[str, list[float]]:
-        evaluation = self._experiment.evaluation
         spacing_mm = self._cache.study(study).spacing_mm
         masks = self._cache.array(study, "masks")
         probabilities = predictor.prepared(self._cache.array(study, "images")).probabilities
         scores: dict[str, list[float]] = {name: [] for name in (*CHOICES, "hd95_mm")}
         for target in range(probabilities.shape[-1]):
-            mask = probabilities[..., target] > evaluation.threshold
-            mask = largest_component(mask) if evaluation.largest_component else mask
+            mask = mask_of(probabilities[..., target], self._experiment.evaluation)
             reference = np.asarray(masks[..., target]) > 0
             scores["dice"].append(overlap.dice(mask, reference))
             scores["slice_dice_empty_1"] += overlap.slice_dice(mask, reference, empty=1.0).tolist()

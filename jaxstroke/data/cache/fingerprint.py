@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from jaxstroke import files
 from jaxstroke.data.case import Case
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
-from jaxstroke.files.opened import regular
 
 # Changes whenever preparation or the form of the cache does, so that old caches are not mistaken for new ones.
 FORMAT = 2
 
 
 def identity(path: Path) -> tuple[int, str]:
-    with regular(path) as file:
-        digest = hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
-        return os.fstat(file.fileno()).st_size, digest
+    digest = files.sha256(path)
+    return path.stat().st_size, digest
 
 
 def recipe_of(data: Data) -> dict[str, Any]:
@@ -42,14 +40,7 @@ def source_files(case: Case, data: Data) -> dict[str, list[Any]]:
     """Path (from the study's common folder), bytes and SHA-256 of each file that preparation reads."""
     if case.fault:
         raise UserError(case.fault)
-    wanted = [(word, case.images.get(word), "image", case.images) for word in data.channels]
-    wanted += [(word, case.masks.get(word), "mask", case.masks) for word in data.targets]
-    paths = {}
-    for word, path, kind, files in wanted:
-        if path is None:
-            has = ", ".join(sorted(files)) or "none"
-            raise UserError(f"study {case.study}: it has no {kind} {word}; its {kind}s are: {has}")
-        paths[word] = path
+    paths = {word: case.image(word) for word in data.channels} | {word: case.mask(word) for word in data.targets}
     common = os.path.commonpath([path.parent for path in paths.values()])
     return {word: [os.path.relpath(path, common), *identity(path)] for word, path in paths.items()}
 

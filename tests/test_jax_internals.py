@@ -1,0 +1,46 @@
+"""What is taken from inside JAX is where it was, and does what it did; nothing else is taken from there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxstroke.process import jax_internals
+
+ROOT = Path(__file__).parent.parent
+MOVED = f"JAX {jax.__version__} moved what jaxstroke/process/jax_internals.py takes from it; see there"
+
+
+def test_compiled_programs_are_unpacked_as_jax_packs_them() -> None:
+    try:
+        packed = jax_internals.compress_executable(b"a program" * 100)
+        unpacked = jax_internals.decompress_executable(packed)
+    except (ImportError, AttributeError) as error:
+        pytest.fail(f"{MOVED} ({error})")
+    assert unpacked == b"a program" * 100
+    with pytest.raises(Exception, match=r"."):
+        jax_internals.decompress_executable(packed[: len(packed) // 2])
+
+
+def test_the_processes_of_a_job_have_a_client_with_what_is_asked_of_it() -> None:
+    """In a bare process: one job of one process."""
+    with_client = (
+        "import jax, socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]; s.close(); "
+        "jax.distributed.initialize(f'127.0.0.1:{port}', 1, 0); "
+        "from jaxstroke.process.jax_internals import coordination_client; client = coordination_client(); "
+        "client.key_value_set('a/0', 'told'); client.wait_at_barrier('a', 1000); "
+        "print(client.key_value_dir_get('a/')); jax.distributed.shutdown()"
+    )
+    found = subprocess.run([sys.executable, "-c", with_client], capture_output=True, text=True, timeout=120)
+    assert found.stdout.strip() == "[('a/0', 'told')]", f"{MOVED} ({found.stderr[-500:]})"
+
+
+def test_nothing_else_is_taken_from_inside_jax() -> None:
+    folders = (ROOT / "jaxstroke", ROOT / "tests", ROOT / "scripts", ROOT / "experiments")
+    inside = "jax." + "_src"
+    found = [path for folder in folders for path in folder.rglob("*.py") if inside in path.read_text(encoding="utf-8")]
+    assert [path.relative_to(ROOT).as_posix() for path in found] == ["jaxstroke/process/jax_internals.py"]
