@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     console.say(f"jaxstroke: {experiment.name} ({experiment.scale} scale): {experiment.title}")
     console.say("loading jax ...")
     try:
-        folder = _turn_begins(folder, words)
+        folder = _turn_begins(folder, args)
     except UserError:
         if job.starts_first():
             raise
