@@ -25,6 +25,7 @@ FLOORS = (
     "compilation",  # for chips that are not there
     "training",
     "inference",
+    "pages",  # that a browser opens
     "judging",  # of masks in files and of runs side by side
     "pictures",  # of runs and of studies
     "runs",
