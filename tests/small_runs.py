@@ -11,7 +11,7 @@ import numpy as np
 from small_studies import isles2022_root, lesion
 
 from jaxstroke import files
-from jaxstroke.experiment import as_json, catalogue
+from jaxstroke.experiment import catalogue
 from jaxstroke.inference import evaluation
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
@@ -39,8 +39,9 @@ def evaluated_run(
     for number, name in enumerate(names):
         cases[number] = dataclasses.replace(cases[number], study=name)
     run = RunFolder(folder / "run")
-    files.write_text(run.path / "experiment.json", as_json.to_json(catalogue.load("unet_isles22", scale="small")))
-    files.write_json(run.path / "about.json", about(phantom, [case.study for case in cases]))
+    experiment = dataclasses.asdict(catalogue.load("unet_isles22", scale="small"))
+    files.write_sealed(run.path / "experiment.json", experiment)
+    files.write_sealed(run.path / "about.json", about(phantom, folder / "data", [case.study for case in cases]))
     for epoch in (1, 2, 3):
         run.journal.append({"step": epoch, "epoch": epoch, "loss": 1 / epoch, "validation_loss": 1.2 / epoch,
                             "dice": 0.2 * epoch, "hd95_mm": 9.0 / epoch})  # fmt: skip
@@ -62,8 +63,9 @@ def evaluated_run(
     return run
 
 
-def about(phantom: bool, studies: Sequence[str]) -> Mapping[str, object]:
+def about(phantom: bool, data: Path, studies: Sequence[str]) -> Mapping[str, object]:
     return {
+        "data": str(data),
         "phantom": phantom,
         "seed": 0,
         "data_fingerprint": "0123456789abcdef",
