@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxstroke.metrics import scorecard
+from jaxstroke.metrics import strata as sorting
 from jaxstroke.metrics.scorecard import COLUMNS
 
 SHOWN = (
@@ -18,12 +19,12 @@ SHOWN = (
     "hd95_mm",
     "volume_ml",
     "reference_volume_ml",
-    "absolute_volume_difference_ml",
+    "volume_difference_ml",
     "lesion_f1",
     "missed_lesions",
     "false_positive_regions",
 )
-SUMMED = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "absolute_volume_difference_ml", "lesion_f1")
+SUMMED = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "volume_difference_ml", "lesion_f1")
 PHANTOM = '<span class="phantom">phantom data</span>'
 
 
@@ -80,7 +81,7 @@ def sums(rows: Sequence[Mapping[str, Any]], systems: Sequence[str], *, caption: 
 
 def strata(rows: Sequence[Mapping[str, Any]], systems: Sequence[str], *, caption: str) -> str:
     lines = []
-    for stratum, members in scorecard.by_stratum(rows).items():
+    for stratum, members in sorting.by_volume(rows).items():
         for system in systems:
             own = [row for row in members if row["system"] == system]
             if own:
@@ -119,7 +120,7 @@ def _head(title: str, numeric: bool) -> str:
 
 
 def _study(row: Mapping[str, Any], number: int) -> str:
-    stratum = scorecard.volume_stratum(float(row.get("reference_volume_ml", math.nan)))
+    stratum = sorting.volume_stratum(float(row.get("reference_volume_ml", math.nan)))
     scores = []
     for name in SHOWN:
         value = float(row.get(name, math.nan))

@@ -20,7 +20,8 @@ from typing import Any
 
 from jaxstroke import __version__, console, files
 from jaxstroke.errors import UserError
-from jaxstroke.metrics.scorecard import COLUMNS, STRATA
+from jaxstroke.metrics.scorecard import COLUMNS
+from jaxstroke.metrics.strata import VOLUMES
 from jaxstroke.pages import markup, story
 from jaxstroke.pages.evaluated import Evaluated, evaluated, view_text
 from jaxstroke.runs.folder import RunFolder
@@ -115,7 +116,7 @@ def _filters(rows: Sequence[dict[str, Any]], systems: Sequence[str]) -> str:
         '<div class="filters"><label>Find a study <input id="find" type="search" autocomplete="off"></label>'
         + markup.choice("filter-system", "system", systems, every="all" if len(systems) > 1 else "")
         + (markup.choice("filter-target", "annotation", targets, every="all") if len(targets) > 1 else "")
-        + markup.choice("filter-stratum", "volume", STRATA, every="all")
+        + markup.choice("filter-stratum", "volume", VOLUMES, every="all")
         + '<span id="count" role="status"></span></div>'
     )
 

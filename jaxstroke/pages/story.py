@@ -115,7 +115,7 @@ def _told(row: Row) -> str:
 
 def _violins(rows: Sequence[Row], systems: Sequence[str], number_of: Mapping[str, int], phantom: bool) -> str:
     drawings = []
-    for name in ("dice", "hd95_mm", "lesion_f1", "absolute_volume_difference_ml"):
+    for name in ("dice", "hd95_mm", "lesion_f1", "volume_difference_ml"):
         points = _points(rows, systems, number_of, name, name)
         groups = [[point for point in points if point.system == number] for number in range(len(systems))]
         high = 1.0 if name in ("dice", "lesion_f1") else None
