@@ -20,6 +20,7 @@ PACKAGE = ROOT / "jaxstroke"
 FLOORS = (
     "papers",
     "exports",
+    "diagnosis",  # of a machine
     "comparison",  # of the networks with their twins
     "torch_twin",
     "compilation",  # for chips that are not there

@@ -63,7 +63,8 @@ def compared(prediction: np.ndarray, reference: np.ndarray, pixels: np.ndarray) 
 def edge(contour: Contour, size: tuple[int, int]) -> np.ndarray:
     """Where the line lies, (height, width) bool."""
     inside = enlarged(contour.mask, size) >= 0.5
-    core = np.asarray(ndimage.binary_erosion(inside, iterations=max(1, round(max(size) / 100)), border_value=1))
+    thick = max(1, round(max(size) / 100))
+    core = np.asarray(ndimage.binary_erosion(inside, iterations=thick, border_value=1), np.bool_)
     line = inside & ~core
     if contour.dashed:
         rows, columns = np.indices(size) // _DASH
