@@ -40,13 +40,16 @@ def main(arguments: list[str]) -> int:
     console.say(f"judging {args.run} on its {args.split} studies")
     from jaxstroke import user_cache
     from jaxstroke.data.source import open_source
-    from jaxstroke.inference import evaluation, system
+    from jaxstroke.inference import evaluation, predictor, system
+    from jaxstroke.pages import report
+    from jaxstroke.pages.keep import Keeper
     from jaxstroke.process import compiled_programs
     from jaxstroke.runs.folder import RunFolder
 
     compiled_programs.keep()
     run = RunFolder(Path(args.run))
-    trained, experiment = system.trained(run, choose_by=args.choose_by)
+    shown = predictor.telling(run.experiment())
+    trained, experiment = system.trained(run, intermediates=shown, choose_by=args.choose_by)
     about = run.about()
     folder = Path(args.data or about["data"])
     if about["phantom"] and not folder.exists() and not args.data:
@@ -60,6 +63,8 @@ def main(arguments: list[str]) -> int:
     present = [word for word in source.layout.modalities if all(word in case.images for case in cases)]
     systems = [trained, *system.rules(present, len(experiment.data.targets))]
     needed = {*experiment.data.channels, *(word for one in systems for word in one.needs)}
+    name = "-".join(filter(None, (args.split, args.choose_by)))
+    keeper = Keeper(run.path / "evaluation" / name, studies=len(cases), phantom=source.phantom)
     with console.bar("evaluating", len(cases) * len(systems), "answers") as advance:
         rows = evaluation.evaluate(
             systems,
@@ -67,10 +72,12 @@ def main(arguments: list[str]) -> int:
             images=[word for word in present if word in needed],
             targets=experiment.data.targets,
             advance=advance,
+            look=keeper,
         )
+    keeper.close()
     lines = evaluation.summaries(rows)
     written = _write(
-        run.path / "evaluation" / "-".join(filter(None, (args.split, args.choose_by))),
+        run.path / "evaluation" / name,
         rows,
         lines,
         phantom=source.phantom,
@@ -80,6 +87,7 @@ def main(arguments: list[str]) -> int:
         _print_cases(rows)
     _print_sums(lines, count=len(cases), split=args.split, phantom=source.phantom)
     console.say(f"every score of every study: {written}")
+    console.say(f"to look at: {report.write(run.path / 'report.html', [run], split=name)}")
     console.next_command(
         "python", "-m", "jaxstroke.predict", args.run, str(_study_folder(cases[0])), "-o", "predictions"
     )

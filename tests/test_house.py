@@ -20,11 +20,13 @@ PACKAGE = ROOT / "jaxstroke"
 FLOORS = (
     "papers",
     "exports",
+    "diagnosis",  # of a machine
     "comparison",  # of the networks with their twins
     "torch_twin",
     "compilation",  # for chips that are not there
     "training",
     "inference",
+    "pages",  # that a browser opens
     "judging",  # of masks in files and of runs side by side
     "pictures",  # of runs and of studies
     "runs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxstroke.data.case import Case
 from jaxstroke.data.study import read_study
 from jaxstroke.inference.system import System
 from jaxstroke.metrics import scorecard
+from jaxstroke.pages.seen import Seen
 
 Row = dict[str, Any]
 
@@ -20,8 +22,11 @@ def evaluate(
     images: Sequence[str],
     targets: Sequence[str],
     advance: Callable[..., None],
+    look: Callable[[Seen], None] | None = None,
 ) -> list[Row]:
     """Returns a row of scores for each study, annotation and system; every study is read once.
+
+    `look` is shown what was seen of each study, for pictures and pages.
 
     A system has an answer for each target that it was trained on; where other readers annotated the same image, the
     answer is judged against each of them.
@@ -30,15 +35,21 @@ def evaluate(
     for case in cases:
         readers = [annotations_of(target, case) for target in targets]
         study = read_study(case, images=tuple(images), masks=tuple(one for found in readers for one in found))
+        seen = Seen(study, predictions={}, probabilities={}, maps={})
         for system in systems:
-            probabilities = system.answer(study).probabilities
+            answer = system.answer(study)
+            seen = dataclasses.replace(seen, maps={**seen.maps, **answer.maps})
             for index, found in enumerate(readers):
-                mask = system.mask(probabilities[..., index])
+                mask = system.mask(answer.probabilities[..., index])
                 for target in found:
+                    seen.predictions.setdefault(system.name, {})[target] = mask
+                    seen.probabilities.setdefault(target, answer.probabilities[..., index])
                     scores = scorecard.score(mask, study.masks[target], study.spacing_mm)
                     about = {"study": case.study, "patient": case.patient, "target": target, "system": system.name}
                     rows.append({**about, **scores})
             advance(1, note=f"{case.study} {system.name}")
+        if look is not None:
+            look(seen)
     return rows
 
 

@@ -168,6 +168,12 @@ def available(experiment: Experiment) -> list[str]:
     return sorted(_shown(jax.eval_shape(sow, jax.random.key(0)), data))
 
 
+def telling(experiment: Experiment, most: int = 4) -> list[str]:
+    """The few maps that a person is shown unasked: the finest attention, gates and differences that there are."""
+    digits = {path: sum(int(digit) for digit in path if digit.isdigit()) for path in available(experiment)}
+    return sorted(digits, key=lambda path: (digits[path], path))[:most]
+
+
 def _shown(sown: Any, data: Data) -> dict[str, Any]:
     """What a network sowed that is a map over its slices, by path: (*lead, h, w, channels), lead as in its logits."""
     lead = 2 if data.example in ("clip", "volume") else 1

@@ -14,7 +14,7 @@ from jaxstroke.files.nifti import write_volume
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
 from jaxstroke.metrics import lesions, overlap
-from jaxstroke.pictures import plots
+from jaxstroke.pictures.overlay import overlay
 
 
 def write(
@@ -42,7 +42,7 @@ def write(
         _write_volume(files["mask"], mask.astype(np.uint8), study)
         _write_volume(files["probability"], values, study)
         title = f"{study.case.study}{' [phantom]' if phantom else ''}: {target}"
-        plots.overlay(study, mask, values, files["picture"], title=title)
+        overlay(study, mask, values, files["picture"], title=title)
         told.append(
             {
                 "study": study.case.study,

@@ -1,0 +1,76 @@
+"""A run folder that was evaluated, made in a moment: small studies, and a system that answers without a network."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from small_studies import isles2022_root, lesion
+
+from jaxstroke import files
+from jaxstroke.experiment import catalogue
+from jaxstroke.inference import evaluation
+from jaxstroke.inference.predictor import Answer
+from jaxstroke.inference.system import System
+from jaxstroke.pages.keep import Keeper
+from jaxstroke.runs.folder import RunFolder
+
+SHAPE = (6, 40, 36)
+# Row and column of a lesion of 8 pixels in two slices, by study.
+PLACES = ((12, 10), (20, 18), (15, 20), (22, 9))
+
+
+def shifted(study, columns: int = 2) -> Answer:
+    """The reference, moved: so it is right on one side and wrong on the other."""
+    probabilities = np.roll(study.masks["lesion"], columns, axis=2).astype(np.float32) * 0.9 + 0.02
+    gate = np.broadcast_to(np.linspace(0, 1, study.masks["lesion"].shape[2], dtype=np.float32), probabilities.shape)
+    return Answer(probabilities[..., None], {"memory_gate/gate": gate})
+
+
+def evaluated_run(
+    folder: Path, *, names: Sequence[str] = (), phantom: bool = True, places: Sequence[tuple[int, int]] = PLACES
+) -> RunFolder:
+    """A run of `unet_isles22` with a study for each place; `names` are theirs where those of the files will not do."""
+    masks = [lesion(SHAPE, {2: place, 3: place}, side=8) for place in places]
+    cases = isles2022_root(folder / "data", masks)
+    for number, name in enumerate(names):
+        cases[number] = dataclasses.replace(cases[number], study=name)
+    run = RunFolder(folder / "run")
+    experiment = dataclasses.asdict(catalogue.load("unet_isles22", scale="small"))
+    files.write_sealed(run.path / "experiment.json", experiment)
+    files.write_sealed(run.path / "about.json", about(phantom, folder / "data", [case.study for case in cases]))
+    for epoch in (1, 2, 3):
+        run.journal.append({"step": epoch, "epoch": epoch, "loss": 1 / epoch, "validation_loss": 1.2 / epoch,
+                            "dice": 0.2 * epoch, "hd95_mm": 9.0 / epoch})  # fmt: skip
+    systems = [
+        System("unet_isles22", "U-Net", ("DWI", "ADC"), shifted, lambda values: values > 0.5),
+        System(
+            "adc_620", "ADC", ("ADC",), lambda study: dataclasses.replace(shifted(study, 4), maps={}), lambda v: v > 0.5
+        ),
+    ]
+    keeper = Keeper(run.path / "evaluation" / "test", studies=len(cases), phantom=phantom)
+    rows = evaluation.evaluate(
+        systems, cases, images=("DWI", "ADC"), targets=("lesion",), advance=lambda *_, **__: None, look=keeper
+    )
+    keeper.close()
+    with (run.path / "evaluation" / "test" / "scores.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=["data", *rows[0]])
+        writer.writeheader()
+        writer.writerows({"data": "phantom" if phantom else "real", **row} for row in rows)
+    return run
+
+
+def about(phantom: bool, data: Path, studies: Sequence[str]) -> Mapping[str, object]:
+    return {
+        "data": str(data),
+        "phantom": phantom,
+        "seed": 0,
+        "data_fingerprint": "0123456789abcdef",
+        "split": {"train": ["a"], "validation": ["b"], "test": list(studies)},
+        "versions": {"jax": "0.10.2"},
+        "commit": None,
+        "device": {"kind": "cpu", "count": 1},
+    }
