@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from jaxstroke.models.nn.convolution import convolve
 from jaxstroke.models.nn.precision import at_least_float32
 
 Initializer = Callable[..., jax.Array]
@@ -42,6 +43,7 @@ class Conv(nn.Module):
             padding=self.kernel // 2,
             kernel_init=KERNELS[self.initializer],
             dtype=self.dtype,
+            conv_general_dilated=convolve,
             name="conv",
         )(x)
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.models.nn.blocks import TORCH_KERNEL
+from jaxstroke.models.nn.convolution import convolve
 from jaxstroke.models.nn.precision import at_least_float32
 
 FORGET_BIAS = 1.0  # a new memory keeps what it has (Jozefowicz et al., ICML 2015)
@@ -54,6 +55,7 @@ class ConvLSTMCell(nn.Module):
             kernel_init=TORCH_KERNEL,
             bias_init=_gate_bias,
             dtype=self.dtype,
+            conv_general_dilated=convolve,
             name="gates",
         )(seen)
         write, forget, show, new = jnp.split(at_least_float32(gates), 4, axis=-1)

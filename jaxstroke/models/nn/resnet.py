@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from jaxstroke.models.nn.blocks import BatchNorm
+from jaxstroke.models.nn.convolution import convolve
 
 # PyTorch's initialisation of its ResNets: normal, variance 2 / (k^2 out).
 FAN_OUT_KERNEL = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -44,13 +45,8 @@ class BareConv(nn.Module):
             kernel = (kernel - mean) * jax.lax.rsqrt(variance + STANDARDISE_EPSILON)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         padding = self.dilation * (self.kernel // 2)
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            [(padding, padding)] * 2,
-            rhs_dilation=(self.dilation, self.dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        return convolve(
+            x, kernel, (self.stride, self.stride), [(padding, padding)] * 2, rhs_dilation=(self.dilation, self.dilation)
         )
 
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from jaxstroke.models.nn.blocks import TORCH_KERNEL, BatchNorm
+from jaxstroke.models.nn.convolution import convolve
 
 
 class VolumeConvNormAct(nn.Module):
@@ -19,7 +20,15 @@ class VolumeConvNormAct(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = nn.Conv(self.features, (3, 3, 3), padding=1, kernel_init=TORCH_KERNEL, dtype=self.dtype, name="conv")(x)
+        x = nn.Conv(
+            self.features,
+            (3, 3, 3),
+            padding=1,
+            kernel_init=TORCH_KERNEL,
+            dtype=self.dtype,
+            conv_general_dilated=convolve,
+            name="conv",
+        )(x)
         x = BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name="norm")(x, train=train)
         return nn.relu(x)
 

@@ -1,0 +1,139 @@
+"""A convolution's gradients as they are written for the CPU, against JAX's own."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxstroke.models.nn.convolution import convolve
+
+BOUNDS = {"float32": 1e-5, "float64": 1e-13, "bfloat16": 2e-2}
+
+
+def _draw(shape: tuple[int, ...], kernel: tuple[int, ...], dtype: Any, seed: int = 0) -> tuple[jax.Array, ...]:
+    random = np.random.default_rng(seed)
+    shapes = (shape, kernel, (*shape[:-1], kernel[-1]))
+    x, k, g = (jnp.asarray(random.normal(size=one), dtype) for one in shapes)
+    return x, k, g
+
+
+def _own(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    axes = "DHW"[5 - x.ndim :]
+    padding = [(size // 2, size // 2) for size in kernel.shape[:-2]]
+    numbers = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+    return jax.lax.conv_general_dilated(x, kernel, (1,) * len(padding), padding, dimension_numbers=numbers)
+
+
+def _ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return convolve(x, kernel, (1,) * (x.ndim - 2), [(size // 2, size // 2) for size in kernel.shape[:-2]])
+
+
+def _agree(shape: tuple[int, ...], kernel: tuple[int, ...], dtype: str, seed: int = 0) -> None:
+    with jax.enable_x64(dtype == "float64"):
+        x, k, g = _draw(shape, kernel, dtype, seed)
+        value, back = jax.vjp(_ours, x, k)
+        wanted, wide_back = jax.vjp(_own, x, k)
+        assert jnp.array_equal(value, wanted)
+        for found, own in zip(back(g), wide_back(g), strict=True):
+            assert found.dtype == own.dtype and found.shape == own.shape
+            error = jnp.linalg.norm((found - own).astype(float)) / jnp.linalg.norm(own.astype(float))
+            assert error <= BOUNDS[dtype], (shape, kernel, dtype, float(error))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    ("shape", "kernel"),
+    [
+        ((2, 7, 5, 3), (3, 3, 3, 4)),  # more channels come out: x plays the batch
+        ((2, 7, 5, 6), (3, 3, 6, 2)),  # fewer: g does
+        ((3, 4, 6, 5), (1, 1, 5, 2)),
+        ((1, 3, 4, 5, 2), (3, 3, 3, 2, 3)),
+        ((2, 9, 8, 2), (5, 3, 2, 2)),
+    ],
+)
+def test_gradients_are_those_of_jax(shape: tuple[int, ...], kernel: tuple[int, ...], dtype: str) -> None:
+    _agree(shape, kernel, dtype)
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    space=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    window=st.sampled_from([(1, 1), (3, 3), (1, 3), (5, 5)]),
+    seed=st.integers(0, 9),
+)
+def test_gradients_are_those_of_jax_at_any_size(
+    batch: int, space: tuple[int, int], channels: tuple[int, int], window: tuple[int, int], seed: int
+) -> None:
+    _agree((batch, *space, channels[0]), (*window, *channels), "float32", seed)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": (2, 2)},
+        {"padding": "VALID"},
+        {"padding": [(0, 2), (1, 1)]},
+        {"kernel_dilation": (2, 2)},
+        {"feature_group_count": 2},
+        {"padding": 1},
+    ],
+)
+def test_every_option_of_a_layer_gives_what_the_layer_gives(options: dict[str, Any]) -> None:
+    x = jax.random.normal(jax.random.key(0), (2, 8, 9, 4))
+    own, ours = (nn.Conv(6, (3, 3), **options, **more) for more in ({}, {"conv_general_dilated": convolve}))
+    variables = own.init(jax.random.key(1), x)
+    assert jnp.array_equal(own.apply(variables, x), ours.apply(variables, x))
+    gradients = [jax.grad(lambda v, layer=layer: (layer.apply(v, x) ** 2).sum())(variables) for layer in (own, ours)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), *gradients)
+
+
+def _loop(call: Any) -> Any:
+    def through(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda carry, _: (jnp.tanh(call(carry, kernel)), None), x, None, length=2)[0].sum()
+
+    return jax.jit(jax.grad(through))
+
+
+def test_in_a_loop_the_kernel_gradient_is_no_slower_by_much_than_outside() -> None:
+    """XLA's own took 100 times as long there; a bound of ten leaves room for other work on the machine."""
+    x, kernel, _ = _draw((2, 48, 48, 16), (3, 3, 16, 16), "float32")
+
+    def seconds(call: Any) -> float:
+        run = _loop(call)
+        run(kernel, x).block_until_ready()
+        begun = time.perf_counter()
+        run(kernel, x).block_until_ready()
+        return time.perf_counter() - begun
+
+    assert min(seconds(_ours) for _ in range(2)) * 3 < seconds(_own)
+
+
+def _convolutions(call: Any, platform: str) -> list[str]:
+    """Roles of the axes and windows of the convolutions in a step's program for a platform, as it is lowered."""
+    x, kernel, _ = _draw((2, 8, 8, 4), (3, 3, 4, 4), "float32")
+    step = jax.jit(jax.grad(lambda x, k: (call(x, k) ** 2).sum(), (0, 1)))
+    text = step.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+    return sorted(re.findall(r"stablehlo.convolution\(.*?\) (.*)", text))
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_an_accelerator_has_the_gradients_of_jax_and_no_others(platform: str) -> None:
+    assert _convolutions(_ours, platform) == _convolutions(_own, platform)
+    assert _convolutions(_ours, "cpu") != _convolutions(_own, "cpu")
+
+
+def test_a_gradient_that_nobody_asks_for_is_not_computed() -> None:
+    x, kernel, _ = _draw((2, 8, 8, 4), (3, 3, 4, 4), "float32")
+    text = jax.jit(jax.grad(lambda k: (_ours(x, k) ** 2).sum())).lower(kernel).compile().as_text()
+    assert text.count(" convolution(") == 2  # forward, and the kernel's
