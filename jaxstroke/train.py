@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--exp", metavar="NAME", help="the experiment; --list shows them")
     words.add_argument("--list", action="store_true", help="list the experiments, a line each")
     words.add_argument("--data", metavar="PATH", help="the data set's folder (else JAXSTROKE_DATA, else the phantom)")
+    words.add_argument("--layout", default="", metavar="NAME", help="how the data lie, where it is not recognised")
     words.add_argument("--out", metavar="DIR", help="the run folder; default runs/NAME[-small][-fold-K]")
     words.add_argument("--scale", choices=("full", "small"), default="full", help="small: minutes on a laptop")
     words.add_argument("--fold", type=int, metavar="K", help="the fold held out for testing")
@@ -114,7 +115,7 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
 
     compiled_programs.keep()
     with job.first_goes_first():
-        source = open_source(wanted.data, named_folder(words.data), user_cache.folder())
+        source = open_source(wanted.data, named_folder(words.data), user_cache.folder(), words.layout)
         if source.phantom:
             console.say(
                 f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
@@ -123,6 +124,7 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
         data = {
             "data": str(source.root.absolute()),
             "data_fingerprint": cache.fingerprint,
+            "layout": source.layout.name,
             "phantom": source.phantom,
             "split": dataclasses.asdict(split),
         }
@@ -158,6 +160,7 @@ def _prepared(wanted: Experiment, source: Source, *, keep_going: bool) -> tuple[
         validation_fraction=wanted.data.validation_fraction,
         seed=wanted.training.seed,
         fixed_test=source.layout.fixed_test(source.root),
+        centres_by_study={case.study: case.centre for case in annotated} if wanted.data.split_by == "centre" else None,
     )
     with console.bar("preparing", len(annotated), "studies") as advance:
         folder = user_cache.folder() / "prepared"
