@@ -10,7 +10,8 @@ def regrid(values: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], 
     """(D, H, W) values at `affine @ (d, h, w, 1)` mm, linearly at the voxels of another grid; 0 beyond their field."""
     if values.shape == shape and np.allclose(affine, onto, rtol=0, atol=1e-3):
         return values
+    # A voxel that rounding puts a hair outside keeps its value: "constant" would give 0 there.
     to_values = np.linalg.inv(affine) @ onto
     return ndimage.affine_transform(
-        values, to_values[:3, :3], to_values[:3, 3], output_shape=shape, order=1, mode="constant", output=np.float32
+        values, to_values[:3, :3], to_values[:3, 3], output_shape=shape, order=1, mode="grid-constant", output=np.float32
     )
