@@ -12,6 +12,13 @@ def regrid(values: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], 
         return values
     # A voxel that rounding puts a hair outside keeps its value: "constant" would give 0 there.
     to_values = np.linalg.inv(affine) @ onto
+    turn, offset = to_values[:3, :3], to_values[:3, 3]
     return ndimage.affine_transform(
-        values, to_values[:3, :3], to_values[:3, 3], output_shape=shape, order=1, mode="grid-constant", output=np.float32
+        values,
+        turn,
+        offset,
+        output_shape=shape,
+        order=1,
+        mode="grid-constant",
+        output=np.float32,  # type: ignore[arg-type]
     )

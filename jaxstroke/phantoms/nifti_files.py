@@ -40,9 +40,8 @@ def write(
     image.header.set_xyzt_units("mm", "sec")
     if orientation:
         stored = nibabel.orientations.io_orientation(affine)
-        image = image.as_reoriented(
-            nibabel.orientations.ornt_transform(stored, nibabel.orientations.axcodes2ornt(tuple(orientation)))
-        )
+        chosen = nibabel.orientations.axcodes2ornt(tuple(orientation))
+        image = image.as_reoriented(nibabel.orientations.ornt_transform(stored, chosen))  # pyright: ignore
     path.parent.mkdir(parents=True, exist_ok=True)
     data = image.to_bytes()
     if scale is not None:
