@@ -13,12 +13,12 @@ def regrid(values: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], 
     # A voxel that rounding puts a hair outside keeps its value: "constant" would give 0 there.
     to_values = np.linalg.inv(affine) @ onto
     turn, offset = to_values[:3, :3], to_values[:3, 3]
-    return ndimage.affine_transform(
+    return ndimage.affine_transform(  # pyright: ignore[reportCallIssue]
         values,
         turn,
-        offset,
+        offset,  # pyright: ignore[reportArgumentType]
         output_shape=shape,
         order=1,
         mode="grid-constant",
-        output=np.float32,  # type: ignore[arg-type]
+        output=np.float32,
     )
