@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(args.data or about["data"])
     if about["phantom"] and not folder.exists() and not args.data:
         folder = None  # the embedded phantom can be made again
-    source = open_source(experiment.data, folder, user_cache.folder())
+    source = open_source(experiment.data, folder, user_cache.folder(), about.get("layout", ""))
     if source.phantom:
         console.say(f"*** {console.PHANTOM_NOTICE} ***")
     cases = source.named(tuple(about["split"][args.split]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxstroke import console
 from jaxstroke.process import door
 
-_LAYOUTS = ("isles2018", "isles2022", "two_reader")
+_LAYOUTS = ("isles2018", "isles2022", "isles2024", "two_reader", "atlas", "soop", "folder")
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=int, default=60, metavar="N", help="how many studies (60)")
     parser.add_argument("--seed", type=int, default=2018, metavar="S", help="the same seed gives the same bytes (2018)")
     parser.add_argument("-o", "--out", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--with-ctp", action="store_true", help="isles2018: also the 4D perfusion series (large)")
+    parser.add_argument("--with-ctp", action="store_true", help="isles2018, isles2024: also the 4D series (large)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that work side by side (1)")
     return parser
 

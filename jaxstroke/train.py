@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--exp", metavar="NAME", help="the experiment; --list shows them")
     parser.add_argument("--list", action="store_true", help="list the experiments, a line each")
     parser.add_argument("--data", metavar="PATH", help="the data set's folder (else JAXSTROKE_DATA, else the phantom)")
+    parser.add_argument("--layout", default="", metavar="NAME", help="how the data lie, where it is not recognised")
     parser.add_argument("--out", metavar="DIR", help="the run folder; default runs/NAME[-small][-fold-K]")
     parser.add_argument("--scale", choices=("full", "small"), default="full", help="small: minutes on a laptop")
     parser.add_argument("--fold", type=int, metavar="K", help="the fold held out for testing")
@@ -82,15 +83,15 @@ def _default_folder(experiment: Experiment) -> Path:
     return Path("runs") / "-".join(parts)
 
 
-def _turn_begins(folder: Path, words: argparse.Namespace) -> Path:
+def _turn_begins(folder: Path, args: argparse.Namespace) -> Path:
     """Remembers this turn of a cluster's job in the run folder, before the processes find each other, which may fail.
 
     Returns the run folder, which --fresh has made in the job's first turn and not again in every turn.
     """
     turn = turns.this_turn()
-    if turn is None or (words.resume and not folder.exists()):
+    if turn is None or (args.resume and not folder.exists()):
         return folder
-    if words.fresh:
+    if args.fresh:
         from jaxstroke.runs.folder import beside
 
         folder = turns.folder_of(turn.job, folder) or beside(folder)
@@ -141,7 +142,7 @@ def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespa
 
     compiled_programs.keep()
     with job.first_goes_first():
-        source = open_source(experiment.data, named_folder(args.data), user_cache.folder())
+        source = open_source(experiment.data, named_folder(args.data), user_cache.folder(), args.layout)
         if source.phantom:
             console.say(
                 f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
@@ -150,6 +151,7 @@ def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespa
         data = {
             "data": str(source.root.absolute()),
             "data_fingerprint": cache.fingerprint,
+            "layout": source.layout.name,
             "phantom": source.phantom,
             "split": dataclasses.asdict(split),
         }
@@ -178,6 +180,7 @@ def _prepared(experiment: Experiment, source: Source, *, keep_going: bool) -> tu
     from jaxstroke.data.splits import split as split_patients
 
     annotated = source.annotated(experiment.data.targets)
+    centres = {case.study: case.centre for case in annotated} if experiment.data.split_by == "centre" else None
     split = split_patients(
         {case.study: case.patient for case in annotated},
         folds=experiment.data.folds,
@@ -185,6 +188,7 @@ def _prepared(experiment: Experiment, source: Source, *, keep_going: bool) -> tu
         validation_fraction=experiment.data.validation_fraction,
         seed=experiment.training.seed,
         fixed_test=source.layout.fixed_test(source.root),
+        centres_by_study=centres,
     )
     with console.bar("preparing", len(annotated), "studies") as advance:
         folder = user_cache.folder() / "prepared"

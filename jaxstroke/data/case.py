@@ -20,6 +20,8 @@ class Case:
       masks: file by target word ("lesion", or "ADC/R1" for what reader R1 drew on ADC); empty where not annotated.
       layout: the word of the data set's layout, which knows how its files are to be read.
       fault: why its folder could not be looked into, a plain line; whoever reads the study says it.
+      centre: the hospital or site, where the data set tells it; splits may go by it.
+      facts: what else its tables tell, by word ("days_post_stroke").
     """
 
     study: str
@@ -28,6 +30,8 @@ class Case:
     masks: Mapping[str, Path]
     layout: str
     fault: str = ""
+    centre: str = ""
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def image(self, word: str) -> Path:
         return self._file(self.images, "image", word)

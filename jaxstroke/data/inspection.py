@@ -139,7 +139,8 @@ def inspect_case(case: Case) -> Inspected:
 def _headers(found: Inspected, layout: Layout) -> dict[str, nifti.Header]:
     """The headers of the files that lie on the study's grid, which is the one most of them share."""
     headers = dict(_readable(found, layout))
-    together = {word: header for word, header in headers.items() if word not in layout.own_grid} or headers
+    elsewhere = (*layout.own_grid, *layout.same_scan)
+    together = {word: header for word, header in headers.items() if word not in elsewhere} or headers
     alone = [word for word in headers if word not in together]
 
     def companions(word: str) -> tuple[int, int]:

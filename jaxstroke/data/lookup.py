@@ -13,8 +13,7 @@ def look_up(path: Path, layout: str = "") -> tuple[Layout, list[Case]]:
     """The studies that lie there and their layout, which is recognised unless it is given."""
     if layout:
         chosen = find_layout(layout)
-        one = chosen.study(path) if path.is_dir() and not chosen.recognises(path) else None
-        return chosen, [one] if one else chosen.find(path)
+        return chosen, studies_in(path, chosen)
     try:
         chosen = detect_layout(path)
     except UserError:
@@ -24,3 +23,9 @@ def look_up(path: Path, layout: str = "") -> tuple[Layout, list[Case]]:
                 return chosen, [one]
         raise
     return chosen, chosen.find(path)
+
+
+def studies_in(path: Path, layout: Layout) -> list[Case]:
+    """The studies of a data set, or the one whose folder it is."""
+    one = layout.study(path) if path.is_dir() and not layout.recognises(path) else None
+    return [one] if one else layout.find(path)

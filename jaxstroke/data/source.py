@@ -5,7 +5,9 @@ A named folder that does not hold the wanted data is an error; the phantom is us
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,12 +15,14 @@ from pathlib import Path
 
 from jaxstroke import console
 from jaxstroke.data.case import Case
-from jaxstroke.data.layouts import Layout, find_layout
+from jaxstroke.data.layouts import LAYOUTS, Layout, find_layout
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
+from jaxstroke.files.opened import read_text
 from jaxstroke.phantoms.marker import phantom_facts
 
 ENVIRONMENT = "JAXSTROKE_DATA"
+CENTRES = "centres.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +56,44 @@ def named_folder(argument: str | None) -> Path | None:
     return Path(folder) if folder else None
 
 
-def open_source(data: Data, folder: Path | None, cache: Path) -> Source:
-    """Finds the studies in `folder`, or makes the embedded phantom in `cache` where no folder is named."""
-    layout = find_layout(data.layout)
+def open_source(data: Data, folder: Path | None, cache: Path, layout_word: str = "") -> Source:
+    """Finds the studies in `folder`, or makes the embedded phantom in `cache` where no folder is named.
+
+    The experiment's own layout is looked for first, then every other that has its images; `layout_word` names one.
+    """
+    layout = find_layout(layout_word or data.layout)
     named = folder is not None
     folder = folder or embedded_phantom(data, cache)
-    if not folder.is_dir():
+    if not folder.exists():
         raise UserError(
             f"{folder}: there is no such folder; {layout.title} is looked for there. Get it from {layout.source}"
         )
     phantom = phantom_facts(folder) is not None
     if phantom and named:
         _check_phantom(folder)
-    return Source(folder, layout, tuple(layout.find(folder)), phantom)
+    if not layout_word and not layout.recognises(folder):
+        layout = _other_layout(folder, data) or layout
+    return Source(folder, layout, tuple(with_centres(layout.find(folder), folder)), phantom)
+
+
+def _other_layout(folder: Path, data: Data) -> Layout | None:
+    """The layout that the folder has instead, if any of its studies has every image that the experiment needs."""
+    for layout in LAYOUTS.values():
+        if layout.recognises(folder):
+            return layout if any(set(data.channels) <= set(case.images) for case in layout.find(folder)) else None
+    return None
+
+
+def with_centres(cases: Sequence[Case], folder: Path) -> list[Case]:
+    """The cases with the centres that `centres.csv` (study,centre) in their folder names, where there is one."""
+    table = folder / CENTRES
+    if not table.is_file():
+        return list(cases)
+    rows = list(csv.DictReader(io.StringIO(read_text(table), newline="")))
+    if not rows or not {"study", "centre"} <= rows[0].keys():
+        raise UserError(f"{table}: its columns must be study and centre")
+    centres = {row["study"]: row["centre"] or "" for row in rows}
+    return [dataclasses.replace(case, centre=centres.get(case.study, case.centre)) for case in cases]
 
 
 def _check_phantom(folder: Path) -> None:

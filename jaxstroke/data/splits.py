@@ -35,6 +35,7 @@ def split(
     validation_fraction: float,
     seed: int,
     fixed_test: Collection[str] = (),
+    centres_by_study: Mapping[str, str] | None = None,
 ) -> Split:
     """Splits studies by patient.
 
@@ -49,6 +50,7 @@ def split(
       seed: of the shuffle.
       fixed_test: studies that the publisher set aside; they are the test set then, and `folds` and `fold` only vary
         which patients validate.
+      centres_by_study: centre of each study; the folds are then of whole centres, as a model meets them elsewhere.
     """
     if not 0 <= validation_fraction < 1:
         raise UserError(f"data.validation_fraction={validation_fraction}: it must be at least 0 and below 1")
@@ -57,6 +59,8 @@ def split(
     patients = sorted(set(patients_by_study.values()))
     if fixed_test:
         tested = _fixed(patients_by_study, fixed_test)
+    elif centres_by_study is not None:
+        tested = _of_centres(patients_by_study, centres_by_study, folds, fold, seed)
     else:
         tested = deal(patients_by_study, folds, seed=seed)[fold]
     remaining = [patient for patient in patients if patient not in tested]
@@ -74,12 +78,12 @@ def split(
     return Split(tuple(chosen["train"]), tuple(chosen["validation"]), tuple(chosen["test"]))
 
 
-def deal(patients_by_study: Mapping[str, str], folds: int, *, seed: int) -> list[set[str]]:
+def deal(patients_by_study: Mapping[str, str], folds: int, *, seed: int, what: str = "patients") -> list[set[str]]:
     """Deals patients to folds with about equally many studies; the same for the same names and seed."""
     patients = sorted(set(patients_by_study.values()))
     if len(patients) < folds:
         raise UserError(
-            f"{folds} folds: there are only {len(patients)} patients; use more studies or fewer folds, "
+            f"{folds} folds: there are only {len(patients)} {what}; use more studies or fewer folds, "
             f"such as --set data.folds={max(2, len(patients))}"
         )
     studies = {patient: 0 for patient in patients}
@@ -93,6 +97,21 @@ def deal(patients_by_study: Mapping[str, str], folds: int, *, seed: int) -> list
         held[smallest].append(patient)
         counts[smallest] += studies[patient]
     return [set(members) for members in held]
+
+
+def _of_centres(
+    patients_by_study: Mapping[str, str], centres_by_study: Mapping[str, str], folds: int, fold: int, seed: int
+) -> set[str]:
+    """The patients of the fold's centres, also those who were seen elsewhere too."""
+    nowhere = sorted(study for study in patients_by_study if not centres_by_study.get(study))
+    if nowhere:
+        raise UserError(
+            f"data.split_by=centre: study {nowhere[0]} has no centre; the data set must tell it, or centres.csv "
+            "(study,centre) in its folder"
+        )
+    centres = {study: centres_by_study[study] for study in patients_by_study}
+    chosen = deal(centres, folds, seed=seed, what="centres")[fold]
+    return {patients_by_study[study] for study, centre in centres.items() if centre in chosen}
 
 
 def _fixed(patients_by_study: Mapping[str, str], fixed_test: Collection[str]) -> set[str]:

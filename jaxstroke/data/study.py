@@ -17,6 +17,7 @@ import numpy as np
 from jaxstroke import console
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import Layout, find_layout
+from jaxstroke.data.regrid import regrid
 from jaxstroke.errors import UserError
 from jaxstroke.files import nifti
 
@@ -58,6 +59,11 @@ class Grid:
         for size, (axis, _) in zip(header.shape[:3], self.orientation, strict=True):
             shape[int(axis)] = size
         return shape[0], shape[1], shape[2]
+
+    @property
+    def voxels_to_mm(self) -> np.ndarray:
+        """(4, 4): where voxel (d, h, w) lies."""
+        return self.affine @ nib.orientations.inv_ornt_aff(self.orientation, self.header.shape[:3])
 
     def to_file(self, array: np.ndarray) -> np.ndarray:
         """(D, H, W) to (X, Y, Z) in the file's order."""
@@ -104,10 +110,11 @@ def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = ()) -> 
     grid = grid_of(image_headers[images[0]], layout)
     for word, header in (*image_headers.items(), *mask_headers.items()):
         check_dimensions(header, word, is_mask=word in mask_headers)
-        _check_same_grid(case, grid, header, images[0], word, layout)
+        if word not in layout.same_scan:
+            _check_same_grid(case, grid, header, images[0], word, layout)
     arrays, odd = {}, []
     for word, header in image_headers.items():
-        array = read_turned(header, grid)
+        array = _read_onto(header, grid, layout) if word in layout.same_scan else read_turned(header, grid)
         odd += [f"study {case.study}: {word} {what} ({header.path})" for what in oddities(array)]
         calibrate = layout.calibrate.get(word)
         arrays[word] = calibrate(array) if calibrate else array
@@ -122,6 +129,11 @@ def read_turned(header: nifti.Header, grid: Grid) -> np.ndarray:
     array = np.empty((*header.shape[3:], *grid.shape(header)), np.float32)
     nifti.fill(grid.in_file_order(np.moveaxis(array, 0, -1) if array.ndim == 4 else array), header)
     return array
+
+
+def _read_onto(header: nifti.Header, grid: Grid, layout: Layout) -> np.ndarray:
+    own = grid_of(header, layout)
+    return regrid(read_turned(header, own), own.voxels_to_mm, grid.shape(grid.header), grid.voxels_to_mm)
 
 
 def oddities(array: np.ndarray) -> Iterator[str]:

@@ -69,6 +69,7 @@ class Data(Group):
     lesion_fraction: Fraction = 0.0  # share of examples that must hold lesion; 0: as they come
     folds: Annotated[int, Range(2, _MOST)] = 5
     fold: CountOrNone = 0  # the fold held out for testing
+    split_by: Literal["patient", "centre"] = "patient"  # what a fold holds whole
     derived: Words = ()  # images that an earlier stage computes, behind those of the groups
     # Of the other folds' patients, for early stopping and the choice of a checkpoint.
     validation_fraction: Annotated[float, Range(0.0, 0.9)] = 0.2

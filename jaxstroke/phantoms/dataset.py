@@ -18,7 +18,7 @@ from jaxstroke.phantoms.marker import phantom_facts
 from jaxstroke.process.orphans import end_with_parent
 
 VERSION = 2  # of the generator: the same seed gives the same bytes within one version
-LAYOUTS = ("isles2018", "isles2022", "two_reader")
+LAYOUTS = ("isles2018", "isles2022", "isles2024", "two_reader", "atlas", "soop", "folder")
 MARKER = "phantom.json"
 
 
@@ -38,8 +38,8 @@ def generate(
     complete; where it already holds this very phantom nothing is done.
 
     Args:
-      layout: isles2018, isles2022 or two_reader.
-      with_ctp: isles2018 only: also writes the 4D series, and computes the maps from it.
+      layout: one of `LAYOUTS`.
+      with_ctp: isles2018 and isles2024 only: also writes the 4D series, and computes the maps from it.
       workers: processes that work side by side.
       progress: called with 1 after each study.
     """
@@ -68,8 +68,8 @@ def describe(layout: str, *, cases: int, seed: int, with_ctp: bool) -> dict[str,
         raise UserError(f"--cases {cases}: at least one study is needed")
     if seed < 0:
         raise UserError(f"--seed {seed}: it must be 0 or more")
-    if with_ctp and layout != "isles2018":
-        raise UserError(f"--with-ctp: {layout} has no CT perfusion series; only isles2018 has")
+    if with_ctp and layout not in ("isles2018", "isles2024"):
+        raise UserError(f"--with-ctp: {layout} has no CT perfusion series; only isles2018 and isles2024 have")
     identity = importlib.import_module(f"jaxstroke.phantoms.{layout}").identity
     return {
         "notice": "Phantom: computed, no real patient was used.",

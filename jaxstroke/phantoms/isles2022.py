@@ -77,7 +77,7 @@ def make_study(seed: int, index: int) -> dict[str, tuple[np.ndarray, np.ndarray]
     return {
         "DWI": as_scanned(np.where(brain, gain * dwi, 0.0), np.float64),
         "ADC": as_scanned(np.where(brain, units * adc, 0.0), np.float64),
-        "FLAIR": _flair(rng, patient),
+        "FLAIR": flair_of(rng, patient),
         "lesion": as_scanned(mask, np.uint16),
     }
 
@@ -98,7 +98,7 @@ def _head_box(grid: Sampling) -> tuple[slice, slice, slice]:
     return slice(0, grid.shape[0]), middles[0], middles[1]
 
 
-def _flair(rng: np.random.Generator, patient: magnetic.Patient) -> tuple[np.ndarray, np.ndarray]:
+def flair_of(rng: np.random.Generator, patient: magnetic.Patient) -> tuple[np.ndarray, np.ndarray]:
     """FLAIR of the same head, moved by a few mm since the diffusion images, on a grid of its own."""
     tilt = tuple(rng.normal((-3.0, 0.0, 0.0), (5.0, 2.0, 2.0)))
     full = centred((int(rng.integers(20, 25)), 224, 224), (6.5, 1.0, 1.0), degrees=tilt, to_left=True)

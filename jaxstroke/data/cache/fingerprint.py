@@ -46,6 +46,9 @@ def source_files(case: Case, data: Data) -> dict[str, list[Any]]:
 
 
 def fingerprint_of(recipe: dict[str, Any], cases: Iterable[Case], sources: dict[str, Any]) -> str:
-    named = [[case.study, case.patient, sources[case.study]] for case in cases]
+    named = [
+        [case.study, case.patient, sources[case.study], *([] if case.layout == recipe["layout"] else [case.layout])]
+        for case in cases
+    ]
     text = json.dumps([FORMAT, recipe, named], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxstroke.data.case import Case
-from jaxstroke.data.layouts import isles2018, isles2022, two_reader
+from jaxstroke.data.layouts import atlas, folder, isles2018, isles2022, isles2024, soop, two_reader
 from jaxstroke.data.layouts.layout import Layout
 from jaxstroke.errors import UserError, nearest
 from jaxstroke.phantoms.marker import PHANTOM_FILE, phantom_facts
@@ -24,7 +24,10 @@ __all__ = [
     "study_from_folder",
 ]
 
-LAYOUTS = {file.LAYOUT.name: file.LAYOUT for file in (isles2018, isles2022, two_reader)}
+# In the order in which a folder is asked; what a person's own folder may look like is asked last.
+LAYOUTS = {
+    file.LAYOUT.name: file.LAYOUT for file in (isles2018, isles2024, isles2022, two_reader, atlas, soop, folder)
+}
 
 
 def find_layout(word: str) -> Layout:
@@ -35,7 +38,7 @@ def find_layout(word: str) -> Layout:
 
 def detect_layout(root: Path) -> Layout:
     """Tells in which layout the studies of a folder lie."""
-    if not root.is_dir():
+    if not root.exists():
         raise UserError(f"{root}: there is no such folder")
     for layout in LAYOUTS.values():
         if layout.recognises(root):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
+from jaxstroke.data.layouts.container import study_of_slugs
 from jaxstroke.data.layouts.layout import Layout, fault_of, folders, found
 from jaxstroke.errors import UserError
 from jaxstroke.phantoms.marker import phantom_patients
@@ -26,12 +27,16 @@ SOURCE = "https://zenodo.org/records/7960856 (CC BY 4.0)"
 EXPECTS = "sub-*/ses-*/dwi/*_dwi.nii.gz, or the same under rawdata/"
 
 _WORD_BY_SUFFIX = {"dwi": "DWI", "adc": "ADC", "flair": "FLAIR"}
+# The challenge's container: images/SLUG/*.mha.
+_SLUGS = {"DWI": "dwi-brain-mri", "ADC": "adc-brain-mri", "FLAIR": "flair-brain-mri"}
 
 
 def find(root: Path) -> list[Case]:
     """Finds every session of every subject; accepts the folder of the data set or its `rawdata`."""
     images = root / "rawdata" if (root / "rawdata").is_dir() else root
-    return found(_cases(_sessions(images)), root, title=TITLE, expects=EXPECTS, source=SOURCE)
+    one = study_of_slugs(root, "isles2022", _SLUGS)
+    cases = [one] if one else _cases(_sessions(images))
+    return found(cases, root, title=TITLE, expects=EXPECTS, source=SOURCE)
 
 
 def _sessions(images: Path) -> list[Path]:
@@ -41,6 +46,9 @@ def _sessions(images: Path) -> list[Path]:
 
 def study(folder: Path) -> Case | None:
     """Takes a subject's folder with one session, or the session's folder."""
+    one = study_of_slugs(folder, "isles2022", _SLUGS)
+    if one:
+        return one
     sessions = [folder] if folder.name.startswith("ses-") else sorted(folder.glob("ses-*"))
     if len(sessions) > 1:
         raise UserError(f"{folder}: it has {len(sessions)} sessions; name one, such as {sessions[0]}")

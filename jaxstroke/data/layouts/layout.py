@@ -38,6 +38,7 @@ class Layout:
       affine_from_zooms: the files' affines are known to be meaningless; voxel sizes alone are used and the stored
         order of the voxels is kept.
       own_grid: modalities that lie on a grid of their own in this data set, and need registration.
+      same_scan: modalities on a grid of their own whose coordinates can be trusted, as they come from the same scan.
       fixed_test: studies that the publisher set aside for testing.
     """
 
@@ -56,6 +57,7 @@ class Layout:
     hounsfield: tuple[str, ...] = ()
     affine_from_zooms: bool = False
     own_grid: tuple[str, ...] = ()
+    same_scan: tuple[str, ...] = ()
     fixed_test: Callable[[Path], frozenset[str]] = _no_fixed_test
 
     def recognises(self, root: Path) -> bool:
