@@ -147,15 +147,16 @@ def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespa
             console.say(
                 f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
             )
-        cache, split = _prepared(experiment, source, keep_going=args.keep_going)
-        data = {
-            "data": str(source.root.absolute()),
-            "data_fingerprint": cache.fingerprint,
-            "layout": source.layout.name,
-            "phantom": source.phantom,
-            "split": dataclasses.asdict(split),
-        }
-        about = runs.describe(device=sharding.describe(), seed=experiment.training.seed, data=data)
+    cache, split = _prepared(experiment, source, keep_going=args.keep_going)
+    data = {
+        "data": str(source.root.absolute()),
+        "data_fingerprint": cache.fingerprint,
+        "layout": source.layout.name,
+        "phantom": source.phantom,
+        "split": dataclasses.asdict(split),
+    }
+    about = runs.describe(device=sharding.describe(), seed=experiment.training.seed, data=data)
+    with job.first_goes_first():
         if job.first():
             run.start(experiment, about)
     console.say(
@@ -176,7 +177,7 @@ def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespa
 def _prepared(experiment: Experiment, source: Source, *, keep_going: bool) -> tuple[Cache, Split]:
     """The studies that can be trained on, prepared, and which of them are for what."""
     from jaxstroke import user_cache
-    from jaxstroke.data.cache.building import build_cache
+    from jaxstroke.data.cache.building import Share, build_cache
     from jaxstroke.data.splits import split as split_patients
 
     annotated = source.annotated(experiment.data.targets)
@@ -190,9 +191,11 @@ def _prepared(experiment: Experiment, source: Source, *, keep_going: bool) -> tu
         fixed_test=source.layout.fixed_test(source.root),
         centres_by_study=centres,
     )
-    with console.bar("preparing", len(annotated), "studies") as advance:
+    share = Share(job.index(), job.count(), job.gather)
+    others = f" by each of {share.count} processes" if share.count > 1 else ""
+    with console.bar(f"preparing{others}", len(share.of(annotated)), "studies") as advance:
         folder = user_cache.folder() / "prepared"
-        cache = build_cache(annotated, experiment.data, folder, advance, keep_going=keep_going)
+        cache = build_cache(annotated, experiment.data, folder, advance, keep_going=keep_going, share=share)
     return cache, split.only([study.study for study in cache.studies])
 
 

@@ -32,6 +32,7 @@ def cluster(folder: Path, training: str) -> dict[str, str]:
     executable(folder / ".venv" / "bin" / "python", f'echo "python $*" >>"$TOLD"; {training}')
     executable(folder / "bin" / "srun", 'shift; "$@" & echo $! >step; wait $!')
     answers = 'case "$*" in "show hostnames"*) echo n1 ;; "show node"*) echo "   NodeAddr=10.0.0.1 NodeHostName=n1" ;;'
+    answers += ' "show job"*) echo "   JobState=${STATE:-RUNNING} Reason=None" ;;'
     executable(folder / "bin" / "scontrol", f'{answers} *) echo "scontrol $*" >>"$TOLD" ;; esac')
     executable(folder / "bin" / "scancel", 'echo "scancel $*" >>"$TOLD"; kill -USR1 "$(cat step)"')
     return {
@@ -58,6 +59,14 @@ def test_only_a_job_that_was_stopped_asks_for_another_turn(script: Path, job: st
     assert told[0].startswith("python -m jaxstroke.train --exp mdanet_isles18")
     assert told[0].endswith("--fold 3") == (script == FOLDS)
     assert told[1:] == ([f"scontrol requeue {job}"] if code == signals.REQUEUE else [])
+
+
+@pytest.mark.parametrize("script", [TRAIN, FOLDS], ids=["train", "crossval"])
+def test_a_job_that_is_being_cancelled_does_not_ask_to_come_back(script: Path, tmp_path: Path) -> None:
+    environment = {**cluster(tmp_path, f"exit {signals.REQUEUE}"), "STATE": "COMPLETING"}
+    done = subprocess.run(["bash", str(script), "--exp", "x"], env=environment, capture_output=True)
+    assert done.returncode == signals.REQUEUE and b"asks for no other turn" in done.stdout
+    assert "requeue" not in (tmp_path / "told").read_text()
 
 
 def test_what_a_job_installs_is_what_a_variable_says(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import json
 import multiprocessing
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +190,46 @@ def test_what_is_wanted_but_missing_is_named(tmp_path: Path, cases: list[Case]) 
     cache = build_cache(cases, DATA, tmp_path / "cache")
     with pytest.raises(UserError, match="study nobody is not in this cache"):
         cache.study("nobody")
+
+
+class Gathering:
+    """What `job.gather` does, for threads that stand for processes."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._barrier = count, threading.Barrier(count, timeout=60)
+        self._values: list[str] = [""] * count
+
+    def of(self, index: int) -> caches.Share:
+        def gather(value: object) -> list[object]:
+            self._values[index] = json.dumps(value)
+            self._barrier.wait()
+            values = [json.loads(text) for text in self._values]
+            self._barrier.wait()
+            return values
+
+        return caches.Share(index, self._count, gather)
+
+
+def test_processes_of_a_job_prepare_a_share_each_of_the_cache_that_one_makes(
+    tmp_path: Path, cases: list[Case], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = dataclasses.replace(cases[0], study="bad", images={**cases[0].images, "DWI": tmp_path / "nowhere.nii.gz"})
+    given = [cases[0], bad, *cases[1:]]
+    alone = build_cache(given, DATA, tmp_path / "alone", keep_going=True)
+    told = capsys.readouterr().err
+    seen: list[list[str]] = [[], []]
+    gathering = Gathering(2)
+
+    def build(index: int) -> Cache:
+        note = seen[index]
+        return build_cache(
+            given, DATA, tmp_path / "shared", lambda _, study: note.append(study), keep_going=True,
+            share=gathering.of(index),
+        )  # fmt: skip
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(build, range(2))
+    assert seen == [[given[0].study, given[2].study], ["bad", given[3].study]]
+    assert dataclasses.replace(first, folder=alone.folder) == dataclasses.replace(second, folder=alone.folder) == alone
+    assert Cache.open(first.folder) == first
+    assert "left out: " in told and capsys.readouterr().err == told * 2  # each says it; all but the first are muted

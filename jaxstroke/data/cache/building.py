@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from jaxstroke.data.cache.format import (
     finish,
     finished,
     read_json,
+    study_from,
     write_arrays,
     write_json,
 )
@@ -36,8 +39,33 @@ from jaxstroke.files.atomic import sweep
 Progress = Callable[..., None]
 
 
+def _alone(value: Any) -> list[Any]:
+    return [value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one process of a job does of what all do: every `count`-th, from `index` on.
+
+    `gather` returns every process's value (of JSON), in their order.
+    """
+
+    index: int = 0
+    count: int = 1
+    gather: Callable[[Any], list[Any]] = _alone
+
+    def of(self, cases: Sequence[Case]) -> Sequence[Case]:
+        return cases[self.index :: self.count]
+
+
 def build_cache(
-    cases: Sequence[Case], data: Data, folder: Path, progress: Progress | None = None, *, keep_going: bool = False
+    cases: Sequence[Case],
+    data: Data,
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    keep_going: bool = False,
+    share: Share = Share(),  # noqa: B008
 ) -> Cache:
     """Prepares the studies into a cache below `folder`, or takes the one that is there.
 
@@ -47,33 +75,55 @@ def build_cache(
       folder: of all caches; this one lies in a folder that bears its fingerprint.
       progress: called with (1, study) after each study.
       keep_going: a study that cannot be prepared is warned of and left out; else it ends everything.
+      share: which of the studies this process prepares, where all processes of a job call this together.
     """
     if not cases:
         raise UserError("there is no study to prepare")
     advance = progress or (lambda steps, note: None)
     recipe = recipe_of(data)
-    attempt = _leaving_out if keep_going else _naming_check
-    sources = {}
-    for case in cases:
+    faults: list[str] = []
+    attempt = functools.partial(_leaving_out, faults) if keep_going else _naming_check
+    own: dict[str, Any] = {}
+    for case in share.of(cases):
         with attempt():
-            sources[case.study] = source_files(case, data)
-    readable = [case for case in cases if case.study in sources]
+            own[case.study] = source_files(case, data)
+    found = _merged(share.gather(own))
+    readable = [case for case in cases if case.study in found]
+    sources = {case.study: found[case.study] for case in readable}
     fingerprint = fingerprint_of(recipe, readable, sources)
     home = folder / fingerprint
     sweep(home)
-    studies = []
-    for case in readable:
-        study = finished(home, case.study, fingerprint)
-        if study is None:
-            read = None
-            with attempt():  # to read it: a full disk or a wrong setting is no fault of the study
-                read = read_study(case, data.channels, data.targets)
-            study = _build_study(home, read, data, fingerprint) if read else None
-        studies += [study] if study else []
+    own = {}
+    for case in share.of(cases):
+        study = _prepared(case, data, home, fingerprint, attempt) if case.study in sources else None
+        own |= {case.study: dataclasses.asdict(study)} if study else {}
         advance(1, case.study)
-    if not studies:
+    trees = _merged(share.gather(own))
+    for fault in itertools.chain(*share.gather(faults)):
+        console.warn(f"left out: {fault}")
+    if not trees:
         raise UserError(f"none of the {len(cases)} studies could be prepared; jaxstroke check DATA names every fault")
-    return _indexed(home, fingerprint, recipe, sources, studies)
+    studies = [study_from(trees[case.study], home / INDEX) for case in readable if case.study in trees]
+    cache = _indexed(home, fingerprint, recipe, sources, studies, write=share.index == 0)
+    share.gather(None)  # the index is there
+    return cache
+
+
+def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {study: value for part in parts for study, value in part.items()}
+
+
+def _prepared(
+    case: Case, data: Data, home: Path, fingerprint: str, attempt: Callable[[], contextlib.AbstractContextManager[None]]
+) -> CachedStudy | None:
+    """A study as an earlier build left it, or prepared now; None where it cannot be read and is left out."""
+    study = finished(home, case.study, fingerprint)
+    if study is not None:
+        return study
+    read = None
+    with attempt():  # to read it: a full disk or a wrong setting is no fault of the study
+        read = read_study(case, data.channels, data.targets)
+    return _build_study(home, read, data, fingerprint) if read else None
 
 
 @contextlib.contextmanager
@@ -86,11 +136,11 @@ def _naming_check() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _leaving_out() -> Iterator[None]:
+def _leaving_out(faults: list[str]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        console.warn(f"left out: {error}")
+        faults.append(str(error))
 
 
 def derive_cache(
@@ -127,7 +177,13 @@ def derive_cache(
 
 
 def _indexed(
-    home: Path, fingerprint: str, recipe: dict[str, Any], sources: dict[str, Any], studies: Sequence[CachedStudy]
+    home: Path,
+    fingerprint: str,
+    recipe: dict[str, Any],
+    sources: dict[str, Any],
+    studies: Sequence[CachedStudy],
+    *,
+    write: bool = True,
 ) -> Cache:
     """Writes the index of finished studies, unless it is there already, and opens the cache."""
     index = {
@@ -137,7 +193,7 @@ def _indexed(
         "sources": sources,
         "studies": [dataclasses.asdict(study) for study in studies],
     }
-    if read_json(home / INDEX) != json.loads(json.dumps(index)):
+    if write and read_json(home / INDEX) != json.loads(json.dumps(index)):
         if (home / INDEX).exists():
             console.warn(f"{home / INDEX}: it is damaged; it is written again")
         write_json(home / INDEX, index)

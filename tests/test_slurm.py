@@ -1,0 +1,192 @@
+"""The scripts for SLURM on a real one, of two nodes on this machine: limits, requeues, cancelling, dead nodes."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_parallel import assert_same_run, words
+
+from jaxstroke import train
+from jaxstroke.runs.folder import RunFolder
+
+ROOT = Path(__file__).parent.parent
+REHEARSE = ROOT / "scripts" / "slurm" / "rehearse"
+TRAIN, FOLDS = (f"scripts/slurm/{name}.sbatch" for name in ("train", "crossval"))
+TWO_NODES = ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
+LONG = 100_000  # epochs: until the test gives another number
+CHANGES: dict[str, Any] = {"training.steps_per_epoch": 10, "optimiser.learning_rate": 1e-6}
+
+
+def _rehearsal() -> Any:
+    loader = importlib.machinery.SourceFileLoader("rehearse", str(REHEARSE))
+    spec = importlib.util.spec_from_loader("rehearse", loader)
+    assert spec is not None
+    module = sys.modules["rehearse"] = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+rehearsal = _rehearsal()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(rehearsal.missing()), reason=rehearsal.missing() or "it is here"),
+]
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Any]:
+    with rehearsal.slurm() as brought:
+        yield brought
+
+
+class Job:
+    """A job that was submitted with an environment of its own, whose Python adds `--epochs` as the test says."""
+
+    def __init__(
+        self, slurm: Any, folder: Path, script: str, options: tuple[str, ...], epochs: int, *more: str
+    ) -> None:
+        self.slurm, self.run, self.folder = slurm, folder / "run", folder
+        self.give(epochs)
+        python = folder / "environment" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@" --epochs "$(cat {folder}/epochs)"\n')
+        python.chmod(0o755)
+        shared = {
+            "JAXSTROKE_DEVICE": "cpu",
+            "JAXSTROKE_ENV": str(folder / "environment"),
+            "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1"),
+            "PYTHONPATH": str(ROOT),
+        }
+        log = f"--output={folder}/log"
+        (folder / "scripts").symlink_to(ROOT / "scripts")
+        self.number = slurm.submit(folder, *options, log, script, *more, **shared)
+
+    def give(self, epochs: int) -> None:
+        (self.folder / "epochs").write_text(str(epochs))
+
+    @property
+    def told(self) -> str:
+        path = self.folder / "log"
+        return path.read_text() if path.exists() else ""
+
+    def until(self, what: Callable[[], Any], within_s: float = 300) -> None:
+        until = time.monotonic() + within_s
+        while not what():
+            state = self.slurm.job(self.number)
+            assert time.monotonic() < until, (state, self.told)
+            time.sleep(0.2)
+
+    def until_saved(self) -> None:
+        self.until(lambda: RunFolder(self.run).checkpoints().steps())
+
+    def wait(self, within_s: float = 300) -> dict[str, str]:
+        try:
+            return self.slurm.wait(self.number, within_s)
+        except RuntimeError as error:
+            raise AssertionError(f"{error}\n{self.slurm.job(self.number)}\n{self.told}") from None
+
+    def ended(self) -> list[tuple[str, str]]:
+        """Of each of its turns the state that followed and the highest exit code of its steps until then."""
+        return [(one.state, one.highest) for one in self.slurm.ended() if one.job == self.number]
+
+
+def training(slurm: Any, folder: Path, epochs: int = LONG, **changes: Any) -> Job:
+    arguments = words(folder / "run", **{**CHANGES, **changes})
+    return Job(slurm, folder, TRAIN, TWO_NODES, epochs, *arguments)
+
+
+def last_epoch(run: Path) -> int:
+    return RunFolder(run).checkpoints().steps()[-1] // CHANGES["training.steps_per_epoch"]
+
+
+def test_a_job_goes_through_its_time_limit_and_a_requeue_to_the_result_of_one_process(
+    slurm: Any, tmp_path: Path
+) -> None:
+    job = training(slurm, tmp_path)
+    job.until_saved()
+    # Two minutes before the end, and the script asks for the signal earlier than that: at the scheduler's next look.
+    assert slurm.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=2").returncode == 0
+    job.until(lambda: "asking for another turn" in job.told)
+    stopped = RunFolder(job.run).checkpoints().steps()[-1]
+    epochs = last_epoch(job.run) + 2
+    job.give(epochs)
+    job.until(lambda: slurm.job(job.number).get("Restarts") == "1")
+    assert slurm.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=20").returncode == 0
+    ended = job.wait()
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("COMPLETED", "0:0", "1"), job.told
+    assert f"resuming {job.run} from step {stopped}" in job.told
+    assert job.ended() == [("PENDING", "75:0"), ("COMPLETED", "75:0")]
+    assert train.main([*words(tmp_path / "alone", **CHANGES), "--epochs", str(epochs)]) == 0
+    assert_same_run(tmp_path / "alone", job.run)
+
+
+def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Path) -> None:
+    job = training(slurm, tmp_path)
+    job.until_saved()
+    before = RunFolder(job.run).checkpoints().steps()[-1]
+    slurm.run("scancel", job.number)
+    job.until(lambda: slurm.run("squeue", "--noheader").stdout == "", 60)  # it would show one that comes back
+    ended = slurm.job(job.number)
+    assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0"), job.told
+    checkpoints = RunFolder(job.run).checkpoints()
+    assert checkpoints.steps()[-1] > before and checkpoints.damage(checkpoints.steps()[-1]) is None
+    assert "it was asked to stop; everything is saved" in job.told and "it asks for no other turn" in job.told
+
+
+def test_a_job_goes_on_after_one_of_its_nodes_died(slurm: Any, tmp_path: Path) -> None:
+    job = training(slurm, tmp_path)
+    job.until_saved()
+    slurm.kill_node("n2")
+    job.until(lambda: slurm.job(job.number).get("Restarts") == "1" or slurm.job(job.number)["JobState"] == "FAILED")
+    job.give(last_epoch(job.run) + 2)
+    slurm.start_node("n2")
+    ended = job.wait()
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), job.told
+    assert re.search(rf"resuming {job.run} from step \d+", job.told)
+
+
+def test_a_mistake_is_told_and_not_started_again(slurm: Any, tmp_path: Path) -> None:
+    job = training(slurm, tmp_path, **{"data.batch": 3})
+    ended = job.wait()
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0"), job.told
+    assert job.told.count("data.batch=3: it must divide by the 2 devices") == 1
+
+
+def test_an_array_trains_each_fold_in_a_folder_of_its_own(slurm: Any, tmp_path: Path) -> None:
+    options = ("--array=0-1", "--gpus=0", "--cpus-per-task=1")
+    arguments = [word for word in words(tmp_path / "run") if word not in ("--out", str(tmp_path / "run"))]
+    job = Job(slurm, tmp_path, FOLDS, options, 1, *arguments)
+
+    def states() -> list[str]:
+        return re.findall(r"JobState=(\w+)", slurm.run("scontrol", "show", "job", job.number).stdout)
+
+    job.until(lambda: not {"PENDING", "RUNNING", "COMPLETING"} & set(states()))
+    assert states() == ["COMPLETED"] * 2, job.told
+    folders = [tmp_path / "runs" / name for name in ("unet_isles18", "unet_isles18-fold-1")]
+    assert [RunFolder(folder).experiment().data.fold for folder in folders] == [0, 1]
+    assert all(RunFolder(folder).checkpoints().steps() for folder in folders)
+
+
+def test_nothing_is_left_of_a_rehearsal_that_was_killed() -> None:
+    words = [sys.executable, str(REHEARSE), "sh", "-c", "srun -N2 sleep 1000 & echo $SLURM_CONF; sleep 1000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        assert "SLURM is up" in started.stdout.readline()
+        configuration = started.stdout.readline().strip()
+        time.sleep(1)
+        started.kill()
+    until = time.monotonic() + 20
+    variables = {f"SLURM_CONF={configuration}"}
+    while rehearsal._processes(variables, Path(configuration)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not rehearsal._processes(variables, Path(configuration)) and not Path(configuration).exists()
