@@ -1,4 +1,4 @@
-"""The scripts for SLURM on a real one, of two nodes on this machine: limits, requeues, cancelling, dead nodes."""
+"""The scripts for SLURM on a real one, of two nodes on this machine: cancelling, mistakes, arrays."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_parallel import assert_same_run, words
+from test_parallel import words
 
-from jaxstroke import train
 from jaxstroke.runs.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -105,54 +104,17 @@ def training(slurm: Any, folder: Path, epochs: int = LONG, **changes: Any) -> Jo
     return Job(slurm, folder, TRAIN, TWO_NODES, epochs, *arguments)
 
 
-def last_epoch(run: Path) -> int:
-    return RunFolder(run).checkpoints().steps()[-1] // CHANGES["training.steps_per_epoch"]
-
-
-def test_a_job_goes_through_its_time_limit_and_a_requeue_to_the_result_of_one_process(
-    slurm: Any, tmp_path: Path
-) -> None:
-    job = training(slurm, tmp_path)
-    job.until_saved()
-    # Two minutes before the end, and the script asks for the signal earlier than that: at the scheduler's next look.
-    assert slurm.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=2").returncode == 0
-    job.until(lambda: "asking for another turn" in job.told)
-    stopped = RunFolder(job.run).checkpoints().steps()[-1]
-    epochs = last_epoch(job.run) + 2
-    job.give(epochs)
-    job.until(lambda: slurm.job(job.number).get("Restarts") == "1")
-    assert slurm.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=20").returncode == 0
-    ended = job.wait()
-    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("COMPLETED", "0:0", "1"), job.told
-    assert f"resuming {job.run} from step {stopped}" in job.told
-    assert job.ended() == [("PENDING", "75:0"), ("COMPLETED", "75:0")]
-    assert train.main([*words(tmp_path / "alone", **CHANGES), "--epochs", str(epochs)]) == 0
-    assert_same_run(tmp_path / "alone", job.run)
-
-
 def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Path) -> None:
     job = training(slurm, tmp_path)
     job.until_saved()
     before = RunFolder(job.run).checkpoints().steps()[-1]
     slurm.run("scancel", job.number)
-    job.until(lambda: slurm.run("squeue", "--noheader").stdout == "", 60)  # it would show one that comes back
+    job.until(lambda: slurm.run("squeue", "--noheader").stdout == "")  # it would show one that comes back
     ended = slurm.job(job.number)
     assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0"), job.told
     checkpoints = RunFolder(job.run).checkpoints()
     assert checkpoints.steps()[-1] > before and checkpoints.damage(checkpoints.steps()[-1]) is None
-    assert "it was asked to stop; everything is saved" in job.told and "it asks for no other turn" in job.told
-
-
-def test_a_job_goes_on_after_one_of_its_nodes_died(slurm: Any, tmp_path: Path) -> None:
-    job = training(slurm, tmp_path)
-    job.until_saved()
-    slurm.kill_node("n2")
-    job.until(lambda: slurm.job(job.number).get("Restarts") == "1" or slurm.job(job.number)["JobState"] == "FAILED")
-    job.give(last_epoch(job.run) + 2)
-    slurm.start_node("n2")
-    ended = job.wait()
-    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), job.told
-    assert re.search(rf"resuming {job.run} from step \d+", job.told)
+    assert "it was asked to stop; everything is saved" in job.told
 
 
 def test_a_mistake_is_told_and_not_started_again(slurm: Any, tmp_path: Path) -> None:

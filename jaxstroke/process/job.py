@@ -299,7 +299,8 @@ def without_runtime(lines: Iterable[bytes]) -> Iterator[bytes]:
     for line in lines:
         gloo = b"[Gloo]" in line or b"peer ranks" in line
         after_gloo = gloo or (after_gloo and line.strip().isdigit())
-        if not after_gloo and b"coordination_service" not in line:
+        service = b"coordination_service" in line or b"CoordinationServiceError" in line
+        if not after_gloo and not service:
             yield line
 
 
