@@ -1,4 +1,4 @@
-"""The scripts for SLURM on a real one, of two nodes on this machine: cancelling, mistakes, arrays."""
+"""The scripts for SLURM on a real one, of two nodes on this machine: cancelling, dead nodes, mistakes, arrays."""
 
 from __future__ import annotations
 
@@ -104,6 +104,10 @@ def training(slurm: Any, folder: Path, epochs: int = LONG, **changes: Any) -> Jo
     return Job(slurm, folder, TRAIN, TWO_NODES, epochs, *arguments)
 
 
+def last_epoch(run: Path) -> int:
+    return RunFolder(run).checkpoints().steps()[-1] // CHANGES["training.steps_per_epoch"]
+
+
 def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Path) -> None:
     job = training(slurm, tmp_path)
     job.until_saved()
@@ -115,6 +119,18 @@ def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Pa
     checkpoints = RunFolder(job.run).checkpoints()
     assert checkpoints.steps()[-1] > before and checkpoints.damage(checkpoints.steps()[-1]) is None
     assert "it was asked to stop; everything is saved" in job.told
+
+
+def test_a_job_goes_on_after_one_of_its_nodes_died(slurm: Any, tmp_path: Path) -> None:
+    job = training(slurm, tmp_path)
+    job.until_saved()
+    slurm.kill_node("n2")
+    job.until(lambda: slurm.job(job.number).get("Restarts") == "1" or slurm.job(job.number)["JobState"] == "FAILED")
+    job.give(last_epoch(job.run) + 2)
+    slurm.start_node("n2")
+    ended = job.wait()
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), job.told
+    assert re.search(rf"resuming {job.run} from step \d+", job.told)
 
 
 def test_a_mistake_is_told_and_not_started_again(slurm: Any, tmp_path: Path) -> None:
