@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
 from jaxstroke import console
 from jaxstroke.process import door
@@ -70,6 +73,17 @@ def main(arguments: list[str]) -> int:
         console.say(f"every score: {args.out / written.CSV}")
     return 0
 
+
+class _Callable(types.ModuleType):
+    """`jaxstroke.score(prediction, reference, spacing_mm)` scores arrays, though this module bears the name too."""
+
+    def __call__(self, *args: Any, **named: Any) -> dict[str, float]:
+        from jaxstroke.library import score
+
+        return score(*args, **named)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
     door.run(main)

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "jaxstroke"
 
 # From the top floor down; a room may import from the rooms below it and from itself. Doors stand above all of them.
 FLOORS = (
+    "library",  # the rooms as a script or a notebook uses them
     "papers",
     "exports",
     "diagnosis",  # of a machine

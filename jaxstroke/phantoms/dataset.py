@@ -16,6 +16,7 @@ from jaxstroke.files.atomic import whole_folder
 from jaxstroke.files.sealed import sealed
 from jaxstroke.phantoms.marker import phantom_facts
 from jaxstroke.process.orphans import end_with_parent
+from jaxstroke.process.spawned import without_script
 
 VERSION = 2  # of the generator: the same seed gives the same bytes within one version
 LAYOUTS = ("isles2018", "isles2022", "isles2024", "two_reader", "atlas", "soop", "folder")
@@ -127,7 +128,8 @@ def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool
         min(workers, cases), mp_context=context, initializer=end_with_parent
     )
     with pool:
-        futures = [pool.submit(_write_study, task) for task in tasks]
+        with without_script():  # a spawning pool starts its processes here
+            futures = [pool.submit(_write_study, task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
