@@ -84,9 +84,7 @@ class Trained:
         missing = [word for word in self.images if word not in found.images]
         if missing:
             has = ", ".join(found.images)
-            raise UserError(
-                f"study {found.case.study}: it has no image {missing[0]}, which the run needs; it has {has}"
-            )
+            raise UserError(f"study {found.case.study}: it has no image {missing[0]}; the run needs it beside {has}")
         answer = self._system.answer(found)
         probabilities = {word: answer.probabilities[..., index] for index, word in enumerate(self.targets)}
         masks = {word: self._system.mask(values).astype(np.uint8) for word, values in probabilities.items()}
@@ -153,9 +151,10 @@ def study(
 
 def _grid(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> Grid:
     """As a NIfTI file of these arrays would lie: columns to the left, rows to the back, slices to the head."""
-    affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])
+    depth, row, column = spacing
+    affine = np.diag([-column, -row, depth, 1.0])
     raw = nib.Nifti1Image(np.zeros(shape[::-1], np.uint8), affine).header
-    header = Header(Path("arrays"), shape[::-1], affine, spacing[::-1], (None, None), 0, raw)
+    header = Header(Path("arrays"), shape[::-1], affine, (column, row, depth), (None, None), 0, raw)
     return Grid(header, np.array([[2, 1], [1, 1], [0, 1]]))
 
 

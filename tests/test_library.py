@@ -43,6 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ABOUT = {"phantom": True, "data": "", "data_fingerprint": "x", "split": {"train": [], "validation": [], "test": []}}
 
 
+@pytest.mark.slow
 def test_every_block_of_the_page_runs_in_a_plain_script(place: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.DOTALL)
     assert len(blocks) >= 6
@@ -100,8 +101,10 @@ def test_importing_takes_no_time_and_brings_nothing_slow() -> None:
         "slow = {'jax', 'numpy', 'flax', 'nibabel', 'scipy'} & sys.modules.keys()\n"
         "assert not slow, slow\nprint(took)"
     )
-    took = [float(subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-            for _ in range(3)]  # fmt: skip
+    command = [sys.executable, "-c", program]
+    took = [
+        float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout) for _ in range(5)
+    ]
     assert min(took) < 0.1
 
 
