@@ -1,9 +1,12 @@
 """What a door prints, and to whom: a reader that goes away stops no work."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 WORK = """
 import pathlib, sys
@@ -43,3 +46,18 @@ def test_a_mistake_keeps_its_code_when_nobody_reads_it(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], stderr=writing)
     os.close(writing)
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_terminal_has_colours_unless_it_wants_none(no_color: bool) -> None:
+    program = "from jaxstroke import console\nwith console.bar('work', 2) as advance: advance(1)"
+    ours, theirs = os.openpty()
+    variables = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    variables |= {"TERM": "xterm-256color", "COLUMNS": "80"} | ({"NO_COLOR": "1"} if no_color else {})
+    subprocess.run([sys.executable, "-c", program], stdout=theirs, stderr=theirs, env=variables, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "work" in shown
+    coloured = re.search(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m", shown)
+    assert (coloured is None) == no_color, shown

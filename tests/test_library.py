@@ -118,3 +118,8 @@ def test_what_is_public_is_there_typed_and_documented() -> None:
     assert callable(jaxstroke.score)
     with pytest.raises(AttributeError):
         jaxstroke.nothing  # noqa: B018  # pyright: ignore
+
+
+def test_citation_and_changes_are_of_this_version() -> None:
+    assert f"\nversion: {jaxstroke.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {jaxstroke.__version__}" in (ROOT / "CHANGELOG.md").read_text()
