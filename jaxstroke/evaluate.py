@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import io
-import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxstroke import console
-from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
-_SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "volume_difference_ml", "lesion_f1")
+if TYPE_CHECKING:
+    from jaxstroke.inference.held_out import HeldOut
+    from jaxstroke.metrics.probability import Reliability
+    from jaxstroke.runs.folder import RunFolder
+
+Rows = list[dict[str, Any]]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         description="Judge a run, and the threshold rules beside it, on the studies that were held out.",
     )
     parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
-    parser.add_argument("--data", metavar="PATH", help="the data set, where it is not where the run found it")
+    parser.add_argument("--data", metavar="PATH", help="the data set, where it lies elsewhere now; or another one")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument(
         "--choose-by",
@@ -31,66 +33,61 @@ def parser() -> argparse.ArgumentParser:
         default="",
         help="the validation score whose best checkpoint is judged; default: as the experiment says",
     )
+    parser.add_argument("--rules", metavar="NAME", default="isles22", help="the convention of scoring; default isles22")
     parser.add_argument("--cases", action="store_true", help="print every study, not the sums alone")
     return parser
 
 
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
-    console.say(f"judging {args.run} on its {args.split} studies")
-    from jaxstroke import user_cache
-    from jaxstroke.data.source import open_source
-    from jaxstroke.inference import evaluation, predictor, system
+    console.say(f"judging {args.run}")
+    from jaxstroke.inference import evaluation, held_out, predictor, system
+    from jaxstroke.judging import kept
+    from jaxstroke.metrics.rules import find_rules
     from jaxstroke.pages import report
     from jaxstroke.pages.keep import Keeper
     from jaxstroke.process import compiled_programs
     from jaxstroke.runs.folder import RunFolder
 
     compiled_programs.keep()
+    rules = find_rules(args.rules)
     run = RunFolder(Path(args.run))
+    studies = held_out.held_out(run, run.experiment().data, split=args.split, folder=args.data)
     shown = predictor.telling(run.experiment())
     trained, experiment = system.trained(run, intermediates=shown, choose_by=args.choose_by)
-    about = run.about()
-    folder = Path(args.data or about["data"])
-    if about["phantom"] and not folder.exists() and not args.data:
-        folder = None  # the embedded phantom can be made again
-    source = open_source(experiment.data, folder, user_cache.folder(), about.get("layout", ""))
-    if source.phantom:
+    console.say(f"{len(studies.cases)} {studies.words}")
+    if studies.source.phantom:
         console.say(f"*** {console.PHANTOM_NOTICE} ***")
-    cases = source.named(tuple(about["split"][args.split]))
-    if not cases:
-        raise UserError(f"{args.run}: the run has no {args.split} studies")
-    present = [word for word in source.layout.modalities if all(word in case.images for case in cases)]
+    present = [
+        word for word in studies.source.layout.modalities if all(word in case.images for case in studies.cases)
+    ]
     systems = [trained, *system.rules(present, len(experiment.data.targets))]
     needed = {*experiment.data.channels, *(word for one in systems for word in one.needs)}
-    name = "-".join(filter(None, (args.split, args.choose_by)))
-    keeper = Keeper(run.path / "evaluation" / name, studies=len(cases), phantom=source.phantom)
-    with console.bar("evaluating", len(cases) * len(systems), "answers") as advance:
+    marks = (studies.name, args.choose_by, "" if args.rules == "isles22" else args.rules)
+    name = "-".join(filter(None, marks))
+    keeper = Keeper(run.path / "evaluation" / name, studies=len(studies.cases), phantom=studies.source.phantom)
+    curves: dict[str, Reliability] = {}
+    masks: list[dict[str, Any]] = []
+    with console.bar("evaluating", len(studies.cases) * len(systems), "answers") as advance:
         rows = evaluation.evaluate(
             systems,
-            cases,
+            studies.cases,
             images=[word for word in present if word in needed],
             targets=experiment.data.targets,
-            advance=advance,
+            rules=rules,
+            reliability=curves,
             look=keeper,
+            keep=lambda *drawn: masks.append(kept.line(*drawn)),
+            advance=advance,
         )
     keeper.close()
-    lines = evaluation.summaries(rows)
-    written = _write(
-        run.path / "evaluation" / name,
-        rows,
-        lines,
-        phantom=source.phantom,
-        about=about,
-    )
-    if args.cases:
-        _print_cases(rows)
-    _print_sums(lines, count=len(cases), split=args.split, phantom=source.phantom)
+    kept.write(run.path / "evaluation" / name / kept.FILE, masks)
+    written = _write(run, name, rows, curves, studies)
+    _print(rows, studies, every_case=args.cases)
     console.say(f"every score of every study: {written}")
     console.say(f"to look at: {report.write(run.path / 'report.html', [run], split=name)}")
-    console.next_command(
-        "python", "-m", "jaxstroke.predict", args.run, str(_study_folder(cases[0])), "-o", "predictions"
-    )
+    study = str(_study_folder(studies.cases[0]))
+    console.next_command("python", "-m", "jaxstroke.predict", args.run, study, "-o", "predictions")
     return 0
 
 
@@ -100,62 +97,73 @@ def _study_folder(case: Any) -> Path:
     return first if len(folders) == 1 else first.parent
 
 
-def _print_sums(lines: list[dict[str, Any]], *, count: int, split: str, phantom: bool) -> None:
-    from jaxstroke.metrics.scorecard import COLUMNS
+def _print(rows: Rows, studies: HeldOut, *, every_case: bool) -> None:
+    from jaxstroke.inference import evaluation
+    from jaxstroke.judging import tables
 
-    targets = {line["target"] for line in lines}
-    title = f"mean over {count} {split} studies" + (" [PHANTOM]" if phantom else "")
-    header = ["system", *(COLUMNS[name].heading for name in _SHOWN)]
-    cells = []
-    for line in lines:
-        name = line["system"] if len(targets) == 1 else f"{line['system']} ({line['target']})"
-        cells.append([name, *(_cell(COLUMNS[score], line["scores"][score]) for score in _SHOWN)])
+    lines = evaluation.summaries(rows)
+    if every_case:
+        tables.cases([{**row, "case": f"{row['study']} {row['target']} {row['system']}"} for row in rows])
+    title = f"mean over {len(studies.cases)} {studies.words}" + (" [PHANTOM]" if studies.source.phantom else "")
     console.say()
-    console.table(header, cells, title=title)
-    console.say("(n): studies where the score is defined, when not all; +- is the standard deviation over studies")
+    tables.systems(lines, title)
+    first = lines[0]
+    own = [row for row in rows if (row["system"], row["target"]) == (first["system"], first["target"])]
+    tables.strata(own)
 
 
-def _cell(column: Any, summary: Any) -> str:
-    if not summary.n:
-        return "undefined"
-    text = column.text(summary.mean)
-    text += "" if math.isnan(summary.sd) else f" +- {column.text(summary.sd)}"
-    return text + (f" ({summary.n})" if summary.undefined else "")
-
-
-def _print_cases(rows: list[dict[str, Any]]) -> None:
-    from jaxstroke.metrics.scorecard import COLUMNS
-
-    cells = [
-        [f"{row['study']} {row['target']} {row['system']}", *(COLUMNS[score].text(row[score]) for score in _SHOWN)]
-        for row in rows
-    ]
-    console.say()
-    console.table(["study, target, system", *(COLUMNS[name].heading for name in _SHOWN)], cells)
-
-
-def _write(
-    folder: Path, rows: list[dict[str, Any]], lines: list[dict[str, Any]], *, phantom: bool, about: dict
-) -> Path:
+def _write(run: RunFolder, name: str, rows: Rows, curves: dict[str, Reliability], studies: HeldOut) -> Path:
     from jaxstroke import files
+    from jaxstroke.inference import evaluation
+    from jaxstroke.judging import written
+    from jaxstroke.metrics import strata
+    from jaxstroke.runs import place
 
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=["data", *rows[0]])
-    writer.writeheader()
-    data = "phantom" if phantom else "real"
-    writer.writerows({"data": data, **row} for row in rows)
-    files.write_text(folder / "scores.csv", text.getvalue())
-    sums = [
-        {**line, "scores": {name: _plain(dataclasses.asdict(one)) for name, one in line["scores"].items()}}
-        for line in lines
-    ]
-    made = {name: about[name] for name in ("jaxstroke", "versions", "commit", "device", "data_fingerprint", "seed")}
-    files.write_json(folder / "summary.json", {"phantom": phantom, "trained": made, "systems": sums})
-    return folder / "scores.csv"
+    folder, about = run.path / "evaluation" / name, run.about()
+    (folder / "summary.json").unlink(missing_ok=True)  # last written: where it is, all of the rest belongs to it
+    phantom = studies.source.phantom
+    files.write_text(folder / written.CSV, written.csv_text(rows, phantom=phantom))
+    made = {word: about[word] for word in ("jaxstroke", "versions", "commit", "device", "data_fingerprint", "seed")}
+    of_system = {
+        system: [row for row in rows if row["system"] == system] for system in dict.fromkeys(r["system"] for r in rows)
+    }
+    tree = {
+        "phantom": phantom,
+        "rules": rows[0]["rules"],
+        "studies": studies.words,
+        "data": str(studies.source.root.absolute()),
+        "checkpoints": place.state_of(run.path),
+        "trained": made,
+        "systems": [_summary(line) for line in evaluation.summaries(rows)],
+        "strata": {
+            system: {way: _strata(grouped) for way, grouped in strata.strata(own).items()}
+            for system, own in of_system.items()
+        },
+        "reliability": {system: curve.rows() for system, curve in curves.items()},
+    }
+    files.write_json(folder / "summary.json", tree)
+    return folder / written.CSV
 
 
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def _summary(line: dict[str, Any]) -> dict[str, Any]:
+    from jaxstroke.judging.written import plain
+    from jaxstroke.metrics.scorecard import f1_of_means
+
+    scores = {
+        name: {part: plain(value) for part, value in dataclasses.asdict(one).items()}
+        for name, one in line["scores"].items()
+    }
+    return {**line, "scores": scores, "f1_of_means": plain(f1_of_means(line["scores"]))}
+
+
+def _strata(grouped: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    from jaxstroke.judging.written import plain
+    from jaxstroke.metrics import scorecard
+
+    return {
+        word: {"n": len(rows), "mean": {name: plain(one.mean) for name, one in scorecard.summarise(rows).items()}}
+        for word, rows in grouped.items()
+    }
 
 
 if __name__ == "__main__":

@@ -14,21 +14,21 @@ from jaxstroke.process import door
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m jaxstroke.score",
         description="Score masks in files; no run and no network is needed.",
         epilog="Example: python -m jaxstroke.score --reference truth --prediction mine --rules isles24 --json",
     )
-    words.add_argument("--reference", metavar="A", type=Path, required=True, help="a mask, a folder, or a data set")
-    words.add_argument("--prediction", metavar="B", type=Path, required=True, help="a mask, or a folder of such names")
-    words.add_argument("--rules", metavar="NAME", default="isles22", help="the convention; default isles22, list: all")
-    words.add_argument("--probabilities", metavar="P", type=Path, help="a map, or a folder of maps: AUC, calibration")
-    words.add_argument("--within", metavar="W", type=Path, help="masks of where probabilities are judged (the head)")
-    words.add_argument("--layout", metavar="NAME", default="", help="the data set, where it is not recognised")
-    words.add_argument("--json", action="store_true", help="print cases and mean as JSON and nothing else")
-    words.add_argument("--cases", action="store_true", help="print every case, not the means alone")
-    words.add_argument("-o", "--out", metavar="DIR", type=Path, help="also write scores.csv and scores.json there")
-    return words
+    parser.add_argument("--reference", metavar="A", type=Path, required=True, help="a mask, a folder, or a data set")
+    parser.add_argument("--prediction", metavar="B", type=Path, required=True, help="a mask, or a folder of such names")
+    parser.add_argument("--rules", metavar="NAME", default="isles22", help="the convention; default isles22, list: all")
+    parser.add_argument("--probabilities", metavar="P", type=Path, help="a map, or a folder of maps: AUC, calibration")
+    parser.add_argument("--within", metavar="W", type=Path, help="masks of where probabilities are judged (the head)")
+    parser.add_argument("--layout", metavar="NAME", default="", help="the data set, where it is not recognised")
+    parser.add_argument("--json", action="store_true", help="print cases and mean as JSON and nothing else")
+    parser.add_argument("--cases", action="store_true", help="print every case, not the means alone")
+    parser.add_argument("-o", "--out", metavar="DIR", type=Path, help="also write scores.csv and scores.json there")
+    return parser
 
 
 def main(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ from jaxstroke import console
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, as_json, catalogue, overrides
 from jaxstroke.process import door, job
-from jaxstroke.runs import turns
+from jaxstroke.runs import place, turns
 
 if TYPE_CHECKING:
     from jaxstroke.data.cache.format import Cache
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     if args.resume and args.fresh:
         raise UserError("--resume and --fresh contradict each other: give one of them")
     experiment = _experiment(args)
-    folder = Path(args.out) if args.out else _default_folder(experiment)
+    folder = Path(args.out) if args.out else place.default_folder(experiment)
     if job.needs_watching():
         return job.watch("train", arguments)
     job.mute_all_but_first()
@@ -75,12 +75,6 @@ def _experiment(args: argparse.Namespace) -> Experiment:
     for path, value in (("data.fold", args.fold), ("training.epochs", args.epochs)):
         changes |= {} if value is None else {path: value}
     return overrides.override(experiment, changes)
-
-
-def _default_folder(experiment: Experiment) -> Path:
-    parts = [experiment.name, *(["small"] if experiment.scale == "small" else [])]
-    parts += [f"fold-{experiment.data.fold}"] if experiment.data.fold else []
-    return Path("runs") / "-".join(parts)
 
 
 def _turn_begins(folder: Path, args: argparse.Namespace) -> Path:

@@ -1,5 +1,7 @@
+
 """Tests, intervals and agreement against hand-computed values and SciPy."""
 
+import itertools
 import math
 
 import numpy as np
@@ -123,3 +125,18 @@ def test_bootstrap_interval_is_near_the_normal_one_and_repeatable():
 def test_paired_bootstrap_is_of_the_differences():
     first, second = np.array([1.0, 2.0, 4.0]), np.array([0.5, 2.5, 3.0])
     assert statistics.paired_bootstrap(first, second) == statistics.bootstrap_mean(first - second)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 7])
+def test_wilcoxon_with_ties_is_that_of_all_throws_of_signs(n: int) -> None:
+    for seed in range(6):
+        differences = np.random.default_rng(seed).integers(-3, 4, n).astype(float)
+        if not differences.any():
+            continue
+        ours = statistics.wilcoxon_signed_rank(differences, np.zeros(n))
+        there = differences[differences != 0]
+        ranks = np.array([(np.abs(there) < abs(d)).sum() + ((np.abs(there) == abs(d)).sum() + 1) / 2 for d in there])
+        sums = [ranks[np.array(signs, bool)].sum() for signs in itertools.product((0, 1), repeat=there.size)]
+        smaller = min(ranks[there > 0].sum(), ranks[there < 0].sum())
+        assert ours.statistic == smaller
+        assert ours.p == pytest.approx(min(1, 2 * np.mean(np.asarray(sums) <= smaller)))

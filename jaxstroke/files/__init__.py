@@ -28,6 +28,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def as_read(value: Any) -> Any:
+    """The value as it would come back from JSON: tuples as lists."""
+    return json.loads(json.dumps(value))
+
+
 def read_json(path: Path) -> Any:
     text = read_text(path)
     try:

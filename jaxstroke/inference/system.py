@@ -31,6 +31,7 @@ class System:
     needs: tuple[str, ...]  # modalities
     answer: Callable[[Study], Answer]
     mask: Callable[[np.ndarray], np.ndarray]
+    graded: bool = True  # whether the probabilities are more than a mask
 
 
 def trained(run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str = "") -> tuple[System, Experiment]:
@@ -58,4 +59,4 @@ def _rule(rule: registry.Rule, targets: int) -> System:
         score = rule.predict(images, head_of(images, find_layout(study.case.layout)), study.spacing_mm)
         return Answer(np.repeat(np.asarray(score, np.float32)[..., None], targets, axis=-1), maps={})
 
-    return System(rule.name, rule.title, rule.needs, answer, lambda score: score > 0.5)
+    return System(rule.name, rule.title, rule.needs, answer, lambda score: score > 0.5, graded=False)

@@ -39,6 +39,7 @@ def score(pair: Pair, rules: Rules) -> tuple[dict[str, Any], Reliability | None]
         "case": pair.case,
         "study": pair.case,
         "patient": pair.patient,
+        "rules": rules.name,
         **scorecard.score(predicted, expected, grid.spacing_mm, rules=rules),
     }
     if pair.probabilities is None:

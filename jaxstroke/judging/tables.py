@@ -9,7 +9,7 @@ from typing import Any
 from jaxstroke import console
 from jaxstroke.metrics import scorecard
 from jaxstroke.metrics import strata as sorting
-from jaxstroke.metrics.scorecard import COLUMNS, Column, Summary
+from jaxstroke.metrics.scorecard import COLUMNS, Column
 
 Row = Mapping[str, Any]
 SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "volume_difference_ml", "lesion_f1")
@@ -17,12 +17,13 @@ STRATA_SHOWN = ("dice", "recall", "hd95_mm", "volume_difference_ml", "lesion_f1"
 LEGEND = "(n): studies where the score is defined, when not all; +- is the standard deviation over studies"
 
 
-def cell(column: Column, summary: Summary) -> str:
+def cell(column: Column, summary: Any) -> str:
+    """Of a summary over studies or over folds."""
     if not summary.n:
         return "undefined"
     text = column.text(summary.mean)
     text += "" if math.isnan(summary.sd) else f" +- {column.text(summary.sd)}"
-    return text + (f" ({summary.n})" if summary.undefined else "")
+    return text + (f" ({summary.n})" if getattr(summary, "undefined", 0) else "")
 
 
 def cases(rows: Sequence[Row]) -> None:
@@ -35,6 +36,19 @@ def cases(rows: Sequence[Row]) -> None:
         return
     lines = [[str(row["case"]), *(COLUMNS[name].text(row[name]) for name in SHOWN)] for row in rows]
     console.table(["case", *(COLUMNS[name].heading for name in SHOWN)], lines)
+
+
+def systems(lines: Sequence[Mapping[str, Any]], title: str) -> None:
+    """A line for each system, and for each annotation where there are several."""
+    several = len({line["target"] for line in lines}) > 1
+    shown = [name for name in (*SHOWN, "auc") if any(name in line["scores"] for line in lines)]
+    cells = []
+    for line in lines:
+        name = f"{line['system']} ({line['target']})" if several else line["system"]
+        scores = line["scores"]
+        cells.append([name, *(cell(COLUMNS[score], scores[score]) if score in scores else "" for score in shown)])
+    console.table(["system", *(COLUMNS[name].heading for name in shown)], cells, title=title)
+    console.say(LEGEND)
 
 
 def means(rows: Sequence[Row], *, phantom: bool) -> None:

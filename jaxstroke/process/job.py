@@ -261,11 +261,14 @@ def watch(door: str, arguments: list[str]) -> int:
         child.send_signal(number)
 
     signals.unsaved.set()  # when this process ends is the child's to say
-    for number in signals.CODES:
-        signal.signal(number, hand_on)
+    before = {number: signal.signal(number, hand_on) for number in signals.CODES}
     assert child.stderr is not None
-    aborted = _hand_on_stderr(child.stderr)
+    with child.stderr:
+        aborted = _hand_on_stderr(child.stderr)
     code = child.wait()
+    for number, handler in before.items():  # who goes on after the child hears of signals again
+        signal.signal(number, handler)
+    signals.unsaved.clear()
     if aborted:
         print(
             "error: another process of this job ended or no longer answers; what it said tells why. "

@@ -1,0 +1,91 @@
+"""Which studies a run is judged on: those it held out, or every study of a data set that it never saw."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from jaxstroke import files, user_cache
+from jaxstroke.data.case import Case
+from jaxstroke.data.source import Source, open_source
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
+from jaxstroke.runs.folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Attributes:
+    source, cases: the data set and the studies to judge.
+    name: of the evaluation: the split, or `external-FOLDER`.
+    words: of the studies, as they are spoken of.
+    """
+
+    source: Source
+    cases: tuple[Case, ...]
+    name: str
+    words: str
+
+
+def held_out(run: RunFolder, data: Data, *, split: str, folder: str | None) -> HeldOut:
+    """The run's own studies of a split; where `folder` holds another data set, every annotated study of it."""
+    about = run.about()
+    never_trained = not any(about["split"].values())
+    if folder and (never_trained or not _is_own(about, data, Path(folder))):
+        return _external(data, Path(folder))
+    if never_trained:
+        raise UserError(
+            f"{run.path}: it was never trained here, so no study was held out from it; name a data set with --data, "
+            "and every study there is judged"
+        )
+    place = Path(folder or about["data"])
+    embedded = about["phantom"] and not place.exists() and not folder  # which can be made again
+    source = open_source(data, None if embedded else place, user_cache.folder(), about.get("layout", ""))
+    cases = source.named(tuple(about["split"][split]))
+    if not cases:
+        raise UserError(f"{run.path}: the run has no {split} studies")
+    return HeldOut(source, cases, split, f"{split} studies")
+
+
+def _external(data: Data, folder: Path) -> HeldOut:
+    source = open_source(data, folder, user_cache.folder())
+    cases = source.annotated(data.targets)
+    lacking = [(case, word) for case in cases if not case.fault for word in data.channels if word not in case.images]
+    if lacking:
+        case, word = lacking[0]
+        raise UserError(f"{folder}: the network needs {word}, which {case.study} does not have")
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", folder.absolute().name)
+    return HeldOut(source, cases, f"external-{name}", f"studies of {folder.absolute().name}, none of which it saw")
+
+
+def _is_own(about: dict[str, Any], data: Data, folder: Path) -> bool:
+    """Whether a folder holds the data that the run was trained on, there or in another place.
+
+    The names of studies do not tell (every ISLES 2018 begins with case_1), so files are compared where the first place
+    is still there; where it is gone, a folder with every study of the run is taken for it.
+    """
+    before = Path(about["data"])
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; --data names a data set")
+    if before.exists() and before.samefile(folder):
+        return True
+    wanted = {study for part in about["split"].values() for study in part}
+    try:
+        there = {case.study: case for case in open_source(data, folder, user_cache.folder()).cases}
+    except UserError:
+        return False  # of another layout, or nothing at all: which is said when it is opened as another data set
+    if not wanted <= there.keys():
+        return False
+    if not before.exists():
+        return True
+    first = {case.study: case for case in open_source(data, before, user_cache.folder()).cases}
+    study = min(wanted & first.keys(), default=None)
+    return study is not None and _same_files(first[study], there[study], data)
+
+
+def _same_files(one: Case, other: Case, data: Data) -> bool:
+    pairs = [(one.images.get(word), other.images.get(word)) for word in data.channels]
+    pairs += [(one.masks.get(word), other.masks.get(word)) for word in data.targets]
+    return all(a is not None and b is not None and files.sha256(a) == files.sha256(b) for a, b in pairs)

@@ -1,0 +1,30 @@
+"""Where runs lie, and whether one is as it was when it was looked at last; nothing slow is imported for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxstroke import files
+from jaxstroke.experiment import Experiment
+
+RUNS = Path("runs")
+
+
+def default_folder(wanted: Experiment) -> Path:
+    """runs/NAME[-small][-fold-K]; fold 0 has no mark, since most runs have no other."""
+    return RUNS / "-".join([_stem(wanted), *([f"fold-{wanted.data.fold}"] if wanted.data.fold else [])])
+
+
+def crossval_folder(wanted: Experiment) -> Path:
+    """Where what all folds come to is written."""
+    return RUNS / f"crossval-{_stem(wanted)}"
+
+
+def _stem(wanted: Experiment) -> str:
+    return "-".join([wanted.name, *(["small"] if wanted.scale == "small" else [])])
+
+
+def state_of(run: Path) -> str:
+    """A fingerprint of a run's finished checkpoints: another one once it was trained further."""
+    manifests = sorted((run / "checkpoints").glob("step-*/manifest.json"))
+    return " ".join(f"{path.parent.name}:{files.sha256(path)[:16]}" for path in manifests)
