@@ -32,7 +32,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="both libraries compute there (cpu)")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     parser.add_argument("--full", action="store_true", help="at the sizes and widths of the papers")
-    parser.add_argument("--times", action="store_true", help="also time training steps (always with --device cuda)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (0)")
     return parser
 
@@ -66,7 +65,6 @@ def main(arguments: list[str]) -> int:
 def _compare(args: argparse.Namespace, here: Place) -> list[dict[str, Any]]:
     from jaxstroke.comparison import specimen as specimens
     from jaxstroke.comparison.differences import compare
-    from jaxstroke.comparison.timing import milliseconds_a_step
     from jaxstroke.models import registry
 
     devices: dict[str, Any] = {"jax_device": here.jax_device, "torch_device": here.torch_device}
@@ -78,10 +76,6 @@ def _compare(args: argparse.Namespace, here: Place) -> list[dict[str, Any]]:
 
         one = specimens.specimen(name, full=args.full)
         line = _line(compare(one, seed=args.seed, note=note, **devices))
-        if args.times or here.name == "cuda":
-            full = args.full or here.name == "cuda"
-            timed = specimens.specimen(name, full=full, own_batch=full)
-            line["milliseconds_a_step"] = milliseconds_a_step(timed, seed=args.seed, note=note, **devices)
         lines.append(line)
     return lines
 
@@ -117,15 +111,6 @@ def _print(lines: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
     for line in lines:
         for name in line["above"]:
             console.say(f"{line['network']}: {name} {_figure(line[name])} is that of {line['worst'][name]}")
-    if any("milliseconds_a_step" in line for line in lines):
-        _print_times(lines)
-
-
-def _print_times(lines: Sequence[dict[str, Any]]) -> None:
-    manners = list(lines[0]["milliseconds_a_step"])
-    rows = [[line["network"], *(_time(line["milliseconds_a_step"][one]) for one in manners)] for line in lines]
-    console.say()
-    console.table(("network", *manners), rows, title="milliseconds a training step")
 
 
 def _bars(bars: Mapping[str, float]) -> str:
@@ -145,10 +130,6 @@ def _mark(name: str, line: dict[str, Any]) -> str:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.1e}"
-
-
-def _time(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.1f}"
 
 
 def _note(text: str) -> None:

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "jaxstroke"
 FLOORS = (
     "library",  # the rooms as a script or a notebook uses them
     "papers",
+    "benchmarks",  # of everything below
     "exports",
     "diagnosis",  # of a machine
     "comparison",  # of the networks with their twins
@@ -48,7 +49,7 @@ FLOORS = (
     "",  # jaxstroke/__init__.py
     "compiler",  # what the package sets up when it is imported
 )
-TORCH = ("torch_twin", "comparison", "exports")  # the rooms that import it
+TORCH = ("torch_twin", "comparison", "benchmarks", "exports")  # the rooms that import it
 NEVER = {("augment", "data")}  # label meaning travels with the case
 SLOW_TO_IMPORT = ("jax", "flax", "optax", "orbax", "grain", "nibabel", "matplotlib", "scipy", "torch")
 MOST_LINES = 450

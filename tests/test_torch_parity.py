@@ -15,7 +15,7 @@ from jaxstroke.models import registry as linen
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the twins cannot be compared (extra: torch)")
 
 from jaxstroke import parity, schedules  # noqa: E402
-from jaxstroke.comparison import differences, sides, specimen  # noqa: E402
+from jaxstroke.comparison import batches, differences, sides, specimen  # noqa: E402
 from jaxstroke.experiment import Optimiser, Schedule  # noqa: E402
 from jaxstroke.torch_twin import arrays, optimisers, registry, weights  # noqa: E402
 
@@ -61,7 +61,7 @@ def test_every_variant_answers_as_its_twin(name: str) -> None:
     assert back.keys() == weights.flatten(variables).keys()
     assert all(np.array_equal(array, back[path]) for path, array in weights.flatten(variables).items())
 
-    batch = specimen.draw_batch(one.data, seed=1)
+    batch = batches.draw_batch(one.data, seed=1)
     inputs = (batch["images"], batch["valid"]) if one.data.example == "clip" else (batch["images"],)
     ours = jax.jit(lambda v, *x: one.network().apply(v, *x, train=False))(variables, *inputs)
     given = [arrays.to_torch(batch["images"], one.data.example), *map(torch.from_numpy, inputs[1:])]
@@ -216,7 +216,7 @@ def test_without_a_card_it_says_so_and_uses_the_cpu(
 def test_channels_last_changes_no_number(name: str) -> None:
     """Of maps, volumes, series and clips: the manner of the timing that lays memory out anew."""
     one = specimen.specimen(name)
-    variables, batch = specimen.draw_weights(one.shapes(), 0), specimen.draw_batch(one.data, 0)
+    variables, batch = specimen.draw_weights(one.shapes(), 0), batches.draw_batch(one.data, 0)
     plain, last = (sides.TorchSide(one, variables, CPU["torch_device"], channels_last=way) for way in (False, True))
     answers = (side.forward(batch)["logits"] for side in (last, plain))
     assert differences.relative_error(*answers) < 1e-5

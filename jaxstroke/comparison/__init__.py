@@ -1,1 +1,1 @@
-"""The JAX networks held against their PyTorch twins: same weights, same batch, differences and times."""
+"""The JAX networks held against their PyTorch twins: same weights, same batch, and their differences."""

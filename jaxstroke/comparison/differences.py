@@ -28,8 +28,9 @@ import jax
 import numpy as np
 import torch
 
+from jaxstroke.comparison.batches import draw_batch
 from jaxstroke.comparison.sides import Arrays, JaxSide, TorchSide
-from jaxstroke.comparison.specimen import Specimen, draw_batch, draw_weights
+from jaxstroke.comparison.specimen import Specimen, draw_weights
 
 BARS = {"forward": 1e-5, "gradients": 1e-4, "statistics": 1e-5, "ten_steps": 1e-3}
 # Ten steps make 2e-7 of a rounding of 1e-16 at the cascade's rate of 3e-2, elsewhere below 1e-9 (docs/parity.md).

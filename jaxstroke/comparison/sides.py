@@ -85,6 +85,11 @@ class JaxSide:
         self._state, loss, _ = self._step(self._state, batch)
         return loss
 
+    def run_forward(self, batch: Any) -> Any:
+        """The logits, left on the device, for timing."""
+        params, statistics, _ = self._state
+        return self._forward({"params": params, "batch_stats": statistics}, batch).logits
+
     def _place(self, tree: Mapping[str, Any]) -> Any:
         """Weights or a batch on the device."""
         kinds = {np.dtype(np.float32): np.float64} if self._wide else {}
@@ -180,6 +185,12 @@ class TorchSide:
         loss = self._backward(batch)
         self._optimiser.step()
         return loss
+
+    @torch.no_grad()
+    def run_forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """The logits, left on the device, for timing."""
+        self._twin.eval()
+        return self._outputs(batch).logits
 
     def _backward(self, batch: dict[str, Tensor]) -> Tensor:
         self._twin.train()

@@ -1,0 +1,1 @@
+"""How fast the program is: steps, forwards, the stream, a whole study; each beside what it is held against."""

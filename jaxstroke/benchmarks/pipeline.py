@@ -1,0 +1,102 @@
+"""What lies around a training step, timed on phantoms: preparation, the stream, a study's prediction by stage, scores,
+and how long a training stands still to save."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstroke import user_cache
+from jaxstroke.benchmarks.clock import in_turn
+from jaxstroke.data import stream
+from jaxstroke.data.cache.building import build_cache
+from jaxstroke.data.cache.format import Cache
+from jaxstroke.data.prepare import prepare, restore
+from jaxstroke.data.source import open_source
+from jaxstroke.data.study import read_study
+from jaxstroke.experiment import Experiment
+from jaxstroke.inference.predictor import Predictor
+from jaxstroke.metrics import scorecard
+from jaxstroke.runs.checkpoint import Checkpoints
+from jaxstroke.training.state import TrainState
+
+CASES = 6  # phantoms that the stream reads from
+_BATCHES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Studies:
+    """Prepared phantoms of an experiment."""
+
+    experiment: Experiment
+    cases: tuple[Any, ...]
+    cache: Cache
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(study.study for study in self.cache.studies)
+
+    def batches(self) -> Iterator[dict[str, np.ndarray]]:
+        return stream.training_batches(self.cache, self.names, self.experiment.data, seed=0)
+
+
+def studies(experiment: Experiment) -> Studies:
+    """A few phantoms as the experiment wants them, prepared."""
+    data = dataclasses.replace(experiment.data, phantom_cases=CASES, derived=())
+    experiment = dataclasses.replace(experiment, data=data)
+    source = open_source(data, None, user_cache.folder())
+    return Studies(experiment, source.cases, build_cache(source.cases, data, user_cache.folder() / "prepared"))
+
+
+def stream_slices_per_second(of: Studies) -> float:
+    """How many slices the stream gives when nothing takes time but the stream."""
+    batches = of.batches()
+    next(batches)
+    begun, slices = time.perf_counter(), 0
+    for _ in range(_BATCHES):
+        batch = next(batches)
+        slices += _slices(batch, of.experiment)
+    return slices / (time.perf_counter() - begun)
+
+
+def _slices(batch: dict[str, np.ndarray], experiment: Experiment) -> int:
+    depth = experiment.data.depth if experiment.data.example in ("clip", "volume") else 1
+    return len(batch["images"]) * depth
+
+
+def study_seconds(of: Studies, state: TrainState, *, rounds: int) -> dict[str, float]:
+    """Seconds of each stage of one study, from its files to its scores; the network is compiled already."""
+    case, data = of.cases[0], of.experiment.data
+    words, targets = data.channels, data.targets
+    study = read_study(case, words, targets)
+    prepared = prepare(study, data)
+    predictor = Predictor(of.experiment, state.variables())
+    probabilities = predictor.prepared(prepared.images).probabilities
+    mask, reference = restore(probabilities, prepared.inverse)[..., 0] > 0.5, study.masks[targets[0]]
+    stages: dict[str, Callable[[], Any]] = {
+        "read": lambda: read_study(case, words, targets),
+        "prepare": lambda: prepare(study, data),
+        "network": lambda: predictor.prepared(prepared.images),
+        "restore": lambda: restore(probabilities, prepared.inverse),
+        "score": lambda: scorecard.score(mask, reference, study.spacing_mm),
+    }
+    return {name: times.best for name, times in in_turn(stages, rounds=rounds).items()}
+
+
+def checkpoint_seconds(state: TrainState) -> dict[str, float]:
+    """How long a training stands still for a checkpoint, and how long until it is sealed on disk."""
+    with tempfile.TemporaryDirectory(prefix="jaxstroke-bench-") as folder:
+        checkpoints = Checkpoints(Path(folder) / "checkpoints")
+        checkpoints.save(1, state.trees(), {"best_steps": {}})  # makes the writer
+        checkpoints.settle()
+        begun = time.perf_counter()
+        checkpoints.save(2, state.trees(), {"best_steps": {}})
+        stalled = time.perf_counter() - begun
+        checkpoints.close()
+        return {"stall_s": stalled, "sealed_s": time.perf_counter() - begun}

@@ -1,0 +1,77 @@
+"""The bench: everything in turn, ratios the right way round, and a whole network measured at small scale."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxstroke import bench
+from jaxstroke.benchmarks.clock import Times, in_turn
+from jaxstroke.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_everything_is_timed_once_a_round_in_turn() -> None:
+    order: list[str] = []
+    times = in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warm_up=1)
+    assert order == ["a", "b", *["a", "b"] * 3]
+    assert all(len(one.seconds) == 3 for one in times.values())
+
+
+def test_times_are_what_was_slept() -> None:
+    times = in_turn({"long": lambda: time.sleep(0.02), "short": lambda: None}, rounds=2)
+    assert times["long"].best >= 0.02 > times["short"].best
+    assert Times((0.3, 0.1, 0.2)).as_json() == pytest.approx({"best_ms": 100, "median_ms": 200, "worst_ms": 300})
+
+
+def test_a_ratio_is_pytorchs_best_manner_of_one_precision_over_ours() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: there is nothing to hold ours against")
+    from jaxstroke.benchmarks.against_torch import ratio
+
+    times = {
+        "jax": Times((4.0, 2.0)),
+        "jax bfloat16": Times((0.5,)),
+        "torch eager": Times((3.0, 5.0)),
+        "torch channels-last": Times((9.0, 1.0)),
+        "torch autocast": Times((0.25,)),
+    }
+    assert ratio(times) == pytest.approx(1.0 / 2.0)
+    assert ratio(times, "jax bfloat16", "autocast") == pytest.approx(0.25 / 0.5)
+
+
+def test_no_round_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="--rounds 0: at least 1 is needed"):
+        bench.main(["--rounds", "0"])
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_what_is_asked_of_a_card_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
+    """`scripts/on_gpu` at small scale with one network: bench, parity, a training killed and resumed."""
+    pytest.importorskip("torch", reason="PyTorch is not installed: there is nothing to hold ours against")
+    words = [str(tmp_path), "--device", "cpu", "--scale", "small", "--network", "unet"]
+    bare = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "on_gpu"), *words], env=bare, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "report.md").read_text()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["resume"]["resumed"] is True
+    assert report["parity"]["unet"][0]["missed"] == []
+    bench = report["bench"]["unet"]
+    assert bench["device"]["platform"] == "cpu" and {"jax", "torch"} <= bench["versions"].keys()
+    (line,) = bench["networks"]
+    positive = ("train_step_ratio", "forward_ratio", "slices_per_second", "peak_share", "real_over_synthetic")
+    assert all(line[name] > 0 for name in positive)
+    assert line["peak_share"] < 1, "no more than the device can do"
+    assert line["compile_from_cache_s"] < line["compile_s"]
+    assert set(line["study_s"]) == {"read", "prepare", "network", "restore", "score"}
+    assert set(line["manners"]) == {"jax", "torch eager", "torch channels-last"}
+    assert f"| {line['train_step_ratio']:.2f} |" in (tmp_path / "report.md").read_text()
