@@ -46,7 +46,7 @@ def times(
     for name, options in manners(place).items():
         note(f"preparing {name}")
         side = TorchSide(specimen, variables, place.torch_device, **options)
-        add(name, side, side.place(batch))
+        add(name, side, side.to_device(batch))
     note("timing")
     return in_turn(train, rounds=rounds, warm_up=2), in_turn(forward, rounds=rounds, warm_up=2)
 
