@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import sys
 from pathlib import Path
 
 import jaxstroke
@@ -37,7 +36,6 @@ def dispatch(arguments: list[str]) -> int | None:
     door, *words = arguments
     if door not in known:
         raise UserError(f"{door}: there is no such door.{nearest(door, known)} `jaxstroke` alone lists them all.")
-    sys.argv = [f"jaxstroke {door}", *words]  # what a usage line prints, and what a run folder tells of its making
     return importlib.import_module(f"jaxstroke.{door}").main(words)
 
 

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
@@ -19,7 +19,7 @@ _SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "absolute_volum
 
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
-        prog="python -m jaxstroke.evaluate",
+        prog=command.text("evaluate"),
         description="Judge a run, and the threshold rules beside it, on the studies that were held out.",
     )
     words.add_argument("run", metavar="RUN", help="the run folder that train wrote")
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
     words = parser().parse_args(arguments)
     console.say(f"judging {words.run} on its {words.split} studies")
     from jaxstroke import user_cache
+    from jaxstroke.data.layouts import folder_of
     from jaxstroke.data.source import open_source
     from jaxstroke.inference import evaluation, system
     from jaxstroke.process import compiled_programs
@@ -80,16 +81,8 @@ def main(arguments: list[str]) -> int:
         _print_cases(rows)
     _print_sums(lines, count=len(cases), split=words.split, phantom=source.phantom)
     console.say(f"every score of every study: {written}")
-    console.next_command(
-        "python", "-m", "jaxstroke.predict", words.run, str(_study_folder(cases[0])), "-o", "predictions"
-    )
+    console.next_command("predict", words.run, str(folder_of(cases[0], source.root)), "-o", "predictions")
     return 0
-
-
-def _study_folder(case: Any) -> Path:
-    folders = {path.parent for path in case.images.values()}
-    first = sorted(folders)[0]
-    return first if len(folders) == 1 else first.parent
 
 
 def _print_sums(lines: list[dict[str, Any]], *, count: int, split: str, phantom: bool) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.process import door, job
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
-        prog="python -m jaxstroke.train",
+        prog=command.text("train"),
         description="Train an experiment. Running the same command again resumes the run in its folder.",
-        epilog="Example: python -m jaxstroke.train --exp dme_isles18 --scale small --set data.batch=4",
+        epilog=f"Example: {command.text('train')} --exp dme_isles18 --scale small --set data.batch=4",
     )
     words.add_argument("--exp", metavar="NAME", help="the experiment; --list shows them")
     words.add_argument("--list", action="store_true", help="list the experiments, a line each")
@@ -41,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    words = parser().parse_args(arguments)
+    words = parser().parse_args(arguments, argparse.Namespace(typed=arguments))
     if words.list:
         _list()
         return 0
@@ -74,6 +73,14 @@ def _default_folder(wanted: Experiment) -> Path:
     return Path("runs") / "-".join(parts)
 
 
+def _again(words: argparse.Namespace, folder: Path) -> list[str]:
+    """The words that go on with the run: those that were typed, but for `--fresh`, which would begin another one."""
+    if not words.fresh:
+        return words.typed
+    typed = [word for word in words.typed if not (word.startswith("--fr") and "--fresh".startswith(word))]
+    return [*typed, "--out", str(folder)]
+
+
 def _list() -> None:
     for name in catalogue.names():
         one = catalogue.load(name)
@@ -95,6 +102,7 @@ def _train(wanted: Experiment, folder: Path, words: argparse.Namespace) -> int:
 
 
 def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace) -> int:
+    from jaxstroke.data.cache.fingerprint import FORMAT
     from jaxstroke.data.source import ENVIRONMENT, named_folder, open_source
     from jaxstroke.runs import folder as runs
 
@@ -117,6 +125,7 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
         data = {
             "data": str(source.root.absolute()),
             "data_fingerprint": cache.fingerprint,
+            "cache_format": FORMAT,
             "phantom": source.phantom,
             "split": dataclasses.asdict(split),
         }
@@ -132,9 +141,9 @@ def _train_locked(wanted: Experiment, run: RunFolder, words: argparse.Namespace)
         code, cache = _first_stage(wanted, run, cache, split, about)
     code = code or _run(wanted, run, cache, split, phantom=source.phantom)
     if code:
-        console.next_command("python", "-m", "jaxstroke.train", *sys.argv[1:])
+        console.next_command("train", *_again(words, run.path))
     else:
-        console.next_command("python", "-m", "jaxstroke.evaluate", str(run.path))
+        console.next_command("evaluate", str(run.path))
     return code
 
 
