@@ -1,7 +1,7 @@
 """A run folder: what was run, with what, on which data; enough to repeat it.
 
 experiment.json   the resolved experiment
-about.json        versions, commit, command, device, data and their fingerprint, seed, phantom or not
+about.json        the format of the folder, versions, commit, command, device, data and their fingerprint, seed, phantom
 journal.jsonl     the figures, a line an epoch
 checkpoints/      see `checkpoint.py`
 events/           TensorBoard
@@ -24,6 +24,7 @@ from typing import Any
 from jaxstroke import __version__, files
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, as_json
+from jaxstroke.files import formats
 from jaxstroke.files.atomic import sweep
 from jaxstroke.runs.checkpoint import Checkpoints
 from jaxstroke.runs.journal import Journal
@@ -55,10 +56,13 @@ class RunFolder:
     def experiment(self) -> Experiment:
         if not self.exists():
             raise UserError(f"{self.path}: this is no run folder (it holds no experiment.json); train one first")
+        self.about()  # which looks whether this program can read the folder at all
         return as_json.from_json((self.path / "experiment.json").read_text(encoding="utf-8"))
 
     def about(self) -> dict[str, Any]:
-        return files.read_json(self.path / "about.json")
+        about = files.read_json(self.path / "about.json")
+        formats.check(self.path, about, newest=formats.RUN_FOLDER, what="run folder")
+        return about
 
     def checkpoints(self, *, keep_last: int = 2, keep_every_steps: int | None = None) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints", keep_last=keep_last, keep_every_steps=keep_every_steps)
@@ -74,10 +78,7 @@ class RunFolder:
             if "imported" in recorded and before is None:  # weights from elsewhere, which have seen no data here yet
                 files.write_json(self.path / "about.json", {**about, "imported": recorded["imported"]})
             elif before != now:
-                raise UserError(
-                    f"{self.path}: this run was begun on other data (fingerprint {before}, now {now}); "
-                    "give it the same data, or start anew with --fresh"
-                )
+                raise _other_data(self.path, recorded, about)
         else:
             files.write_json(self.path / "about.json", about)
         files.write_text(self.path / "experiment.json", as_json.to_json(wanted) + "\n")
@@ -116,6 +117,21 @@ class RunFolder:
             yield
 
 
+def _other_data(path: Path, recorded: dict[str, Any], about: dict[str, Any]) -> UserError:
+    # Runs that do not tell the format of their prepared studies were begun when it was 2.
+    before, now = (one.get("cache_format", 2) for one in (recorded, about))
+    if before != now:
+        return UserError(
+            f"{path}: this run was begun on studies prepared in format {before}, and this program prepares them in "
+            f"format {now}; go on with jaxstroke {recorded.get('jaxstroke')}, or start anew with --fresh"
+        )
+    before, now = recorded.get("data_fingerprint"), about.get("data_fingerprint")
+    return UserError(
+        f"{path}: this run was begun on other data (fingerprint {before}, now {now}); "
+        "give it the same data, or start anew with --fresh"
+    )
+
+
 def beside(path: Path) -> Path:
     """The first free name beside a folder: run, run-2, run-3, ..."""
     number = 2
@@ -129,6 +145,7 @@ def beside(path: Path) -> Path:
 def describe(*, device: dict[str, Any], seed: int, data: dict[str, Any]) -> dict[str, Any]:
     """What the run folder tells of its making; `data` holds `data_fingerprint`, `phantom` and where it was read."""
     return {
+        formats.KEY: formats.RUN_FOLDER,
         "jaxstroke": __version__,
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in _PACKAGES},
