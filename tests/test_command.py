@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -88,14 +89,16 @@ def test_the_child_of_a_watched_job_speaks_in_its_parents_name(monkeypatch: pyte
 
 TOY = [
     *(word for one in (
-        "data.size=32", "data.batch=4", "model.width=2", "training.epochs=1", "training.steps_per_epoch=1",
-        "training.validate_every_epochs=1",
+        "data.size=32", "data.spacing_mm=6", "data.batch=4", "model.width=2", "training.epochs=1",
+        "training.steps_per_epoch=3", "training.validate_every_epochs=1",
     ) for word in ("--set", one)),
 ]  # fmt: skip
 
 
-def _next(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+def _next(capsys: pytest.CaptureFixture[str], also: str = "") -> list[str]:
+    told = capsys.readouterr().out
+    (line,) = [line for line in told.splitlines() if line.startswith("next: ")]
+    assert also in told
     return shlex.split(line.removeprefix("next: "))
 
 
@@ -118,43 +121,37 @@ def as_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_from_a_phantom_on_each_next_command_runs(
-    as_program: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    as_program: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Three patients are fewer than the experiment's folds, and ISLES 2022 keeps a study in folders of folders."""
+    """Three patients are fewer than the experiment's folds, and ISLES 2022 keeps a study in folders of folders.
+
+    The training is stopped, and goes on in the folder that `--fresh` chose instead of choosing another one.
+    """
     assert phantom.main(["--layout", "isles2022", "--cases", "3", "-o", "a phantom"]) == 0
     training = _next(capsys)
     assert training[-2:] == ["--set", "data.folds=3"]
-    assert _typed(training, "--scale", "small", "--out", "my run", *TOY) == 0
-    judging = _next(capsys)
-    assert judging == ["jaxstroke", "evaluate", "my run"]
-    assert _typed(judging) == 0
-    predicting = _next(capsys)
-    assert predicting[:3] == ["jaxstroke", "predict", "my run"]
-    assert _typed(predicting) == 0
-    assert len(list((tmp_path / "predictions").glob("*_msk.nii.gz"))) == 1
-    assert _next(capsys) == judging
-
-
-@pytest.mark.slow
-def test_stopped_it_says_how_to_go_on_and_fresh_is_not_begun_again(
-    as_program: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ["train", "--exp", "unet_isles22", "--scale", "small", "--out", "run", *TOY]
-    words += ["--set", "data.phantom_cases=3", "--set", "data.folds=3", "--set", "training.steps_per_epoch=3"]
+    Path("my run").mkdir()
     stepped = display.Report.stepped
 
     def asked_to_stop(self: display.Report, *figures: float) -> None:
         stepped(self, *figures)  # type: ignore[arg-type]
-        os.kill(os.getpid(), job.signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    Path("run").mkdir()
+    more = ["--scale", "small", "--out", "my run", *TOY, "--fresh"]
     with monkeypatch.context() as patch:
         patch.setattr(display.Report, "stepped", asked_to_stop)
-        assert front.dispatch([*words, "--fresh"]) == REQUEUE
+        assert _typed(training, *more) == REQUEUE
     again = _next(capsys)
-    assert again == ["jaxstroke", *words, "--out", "run-2"]
+    assert again == [*training, *more[:-1], "--out", "my run-2"]
     assert _typed(again) == 0
-    assert "resuming run-2 from step 2" in capsys.readouterr().out
+    judging = _next(capsys, "resuming my run-2 from step 2")
+    assert judging == ["jaxstroke", "evaluate", "my run-2"]
+    assert _typed(judging) == 0
+    predicting = _next(capsys)
+    assert predicting[:3] == ["jaxstroke", "predict", "my run-2"]
+    assert _typed(predicting) == 0
+    assert len(list((tmp_path / "predictions").glob("*_msk.nii.gz"))) == 1
+    assert _next(capsys) == judging
 
 
 def test_after_a_compilation_the_same_experiment_is_trained(
