@@ -34,9 +34,9 @@ def drawn(*shape: int) -> jax.Array:
 
 @functools.cache
 def toy() -> Experiment:
-    """A network without statistics of the batch: each device may take its own step."""
-    small = {"data.size": 16, "data.batch": 4, "data.depth": 2, "model.width": 2, "model.memory_slices": 2}
-    return overrides.override(catalogue.load("dme_isles18", scale="small"), {**small, "model.prototypes": 4})
+    return overrides.override(
+        catalogue.load("unet_isles18", scale="small"), {"data.size": 16, "data.batch": 4, "model.width": 2}
+    )
 
 
 def batch_of(experiment: Experiment) -> dict[str, Any]:
@@ -109,6 +109,11 @@ class InEveryWay(chex.TestCase):
         expected = np.maximum((np.asarray(graph) - near) @ weights["weight"]["kernel"] + weights["weight"]["bias"], 0)
         chex.assert_trees_all_close(self.variant(fusion.apply)(variables, graph), np.float32(expected), atol=1e-5)
 
+
+@pytest.mark.slow
+class TheStepInEveryWay(chex.TestCase):
+    """Without jit as well: on a device it runs operation by operation."""
+
     @chex.variants(with_jit=True, with_device=True, with_pmap=True)
     def test_the_step(self) -> None:
         state, batch, (after, figures) = stepped()
@@ -123,6 +128,7 @@ class InEveryWay(chex.TestCase):
 # --- compiled once ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_step_is_compiled_once_for_a_whole_training() -> None:
     experiment = toy()
     network, optimiser = parts(experiment)
@@ -189,7 +195,7 @@ def batch_without_its_last_row() -> Any:
 
 def images_of_another_size() -> Any:
     state, batch, _ = stepped()
-    return jax.eval_shape(steps.train_step(toy(), *parts(toy())), state, {**batch, "images": batch["images"][:, :, :8]})
+    return jax.eval_shape(steps.train_step(toy(), *parts(toy())), state, {**batch, "images": batch["images"][:, :8]})
 
 
 def fewer_targets_than_the_experiment_has() -> Any:

@@ -93,7 +93,7 @@ def wants_remat(experiment: Experiment, network: nn.Module) -> bool:
 
 def forward(network: nn.Module, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], data: Data) -> Outputs:
     """Runs the network with its stored statistics."""
-    outputs = network.apply(variables, *inputs(batch, data), train=False)
+    outputs: Any = network.apply(variables, *inputs(batch, data), train=False)
     _check_answer(outputs, batch["images"], data)
     return outputs
 
