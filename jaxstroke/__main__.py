@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import sys
 from pathlib import Path
 
 import jaxstroke
@@ -40,7 +39,6 @@ def dispatch(arguments: list[str]) -> int | None:
     name, *args = arguments
     if name not in known:
         raise UserError(f"{name}: there is no such door.{nearest(name, known)} `jaxstroke` alone lists them all.")
-    sys.argv = [f"jaxstroke {name}", *args]  # what a usage line prints, and what a run folder tells of its making
     return importlib.import_module(f"jaxstroke.{name}").main(args)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import metadata, util
 from typing import Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
@@ -27,7 +27,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
-        prog="python -m jaxstroke.bench",
+        prog=command.text("bench"),
         description="Time training steps and forwards at the papers' sizes, in turn with what they are held against.",
     )
     found.add_argument("--network", choices=tuple(NETWORKS), metavar="N", help=f"only one of {', '.join(NETWORKS)}")
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
         console.say(json.dumps({"networks": lines, **about}, indent=2))
     else:
         _print(lines, about)
-        console.next_command("python", "-m", "jaxstroke.parity")
+        console.next_command("parity")
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.process import door
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.check",
+        prog=command.text("check"),
         description="Read every file of a data set and name every fault; the exit status is 1 where any is an error.",
     )
     parser.add_argument("data", metavar="DATA", help="the data set's folder, or a study's")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.compare",
+        prog=command.text("compare"),
         description="Hold what evaluate, crossval or score left against each other, on the same studies.",
         epilog="Example: python -m jaxstroke.compare runs/mdanet_isles18 runs/unet_isles18 -o comparison",
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.process import door
 
@@ -29,9 +29,9 @@ _PACKAGES = ("jax", "jaxlib", "flax", "libtpu")
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.compile",
+        prog=command.text("compile"),
         description="Compile the training step and the forward pass for a machine that is not there. Nothing is run.",
-        epilog="Example: python -m jaxstroke.compile --exp mdanet_isles18 --target tpu:v5e:2x4",
+        epilog=f"Example: {command.text('compile')} --exp mdanet_isles18 --target tpu:v5e:2x4",
     )
     parser.add_argument("--exp", metavar="NAME", required=True, help="the experiment; `jaxstroke train --list` has all")
     parser.add_argument("--target", metavar="T", required=True, help="tpu:v5e:2x4, tpu:v5e:16x16, tpu:v4:2x2x2, cpu:8")
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
         console.say(json.dumps(facts, indent=1, allow_nan=False))
         return 0
     _print(target, found)
-    console.next_command("python", "-m", "jaxstroke.train", "--exp", experiment.name)
+    console.next_command("train", *catalogue.as_words(args.exp, args.scale, args.set))
     return 0
 
 

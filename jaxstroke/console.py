@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
+
+from jaxstroke import command
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -50,11 +51,9 @@ def _print(text: str, stream: TextIO) -> None:
             warn("nobody reads this output any more; the work goes on without it")
 
 
-def next_command(*words: str) -> None:
-    """Prints what to type next, quoted for a shell, with the Python that runs now where `python` is another one."""
-    if words[0] == "python" and shutil.which("python") != sys.executable:
-        words = (os.path.relpath(sys.executable), *words[1:])
-    say(f"next: {shlex.join(words)}")
+def next_command(door: str, *words: str) -> None:
+    """Prints what to type next, quoted for a shell, in the way that this program was called."""
+    say(f"next: {shlex.join([*command.words(door), *words])}")
 
 
 @contextlib.contextmanager

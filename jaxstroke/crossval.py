@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.process import door, job, signals
@@ -22,7 +21,7 @@ SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_difference_ml", "lesi
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.crossval",
+        prog=command.text("crossval"),
         description="Cross-validation: every study is held out once. The same command goes on wherever it was stopped.",
         epilog="Example: python -m jaxstroke.crossval --exp mdanet_isles18 --data /data/ISLES2018",
     )
@@ -40,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    args = parser().parse_args(arguments)
+    args = parser().parse_args(arguments, argparse.Namespace(typed=arguments))
     wanted = _experiment(args)
     if job.launcher() is not None:
         raise UserError(
@@ -97,7 +96,7 @@ def _train_and_evaluate(fold: Fold, args: argparse.Namespace) -> int:
     for name, its in (("train", [*words, *data]), ("evaluate", [str(fold.path), *data])):
         code = job.watch(name, its)
         if code in (signals.REQUEUE, signals.INTERRUPTED):
-            console.next_command("python", "-m", "jaxstroke.crossval", *sys.argv[1:])
+            console.next_command("crossval", *args.typed)
             return code
         if code:
             raise UserError(
@@ -131,7 +130,7 @@ def _pool(wanted: Experiment, folds: list[Fold], out: Path) -> int:
     first = lines[0]["system"]
     tables.strata([row for row in rows if row["system"] == first and row["target"] == lines[0]["target"]])
     console.say(f"every score of every study: {out / 'scores.csv'}; means by fold: {out / 'summary.json'}")
-    console.next_command("python", "-m", "jaxstroke.compare", str(out))
+    console.next_command("compare", str(out))
     return 0
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import textwrap
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.process import door
 
 _WORDS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -15,7 +15,7 @@ _WORDS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
-        prog="python -m jaxstroke.doctor",
+        prog=command.text("doctor"),
         description="Look at devices, versions, memory, cache and data; the exit status is 1 where there is a problem.",
     )
     words.add_argument("--data", metavar="PATH", help="the data set to look for; else JAXSTROKE_DATA")
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         console.say(json.dumps(tree, indent=2))
         return 1 if problems else 0
     console.say(f"{problems} problems" if problems else "no problem")
-    console.next_command("python", "-m", "jaxstroke.train", "--list")
+    console.next_command("train", "--list")
     return 1 if problems else 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.process import door
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.evaluate",
+        prog=command.text("evaluate"),
         description="Judge a run, and the threshold rules beside it, on the studies that were held out.",
     )
     parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
     console.say(f"judging {args.run}")
+    from jaxstroke.data.layouts import folder_of
     from jaxstroke.inference import evaluation, held_out, predictor, system
     from jaxstroke.judging import kept
     from jaxstroke.metrics.rules import find_rules
@@ -86,15 +87,9 @@ def main(arguments: list[str]) -> int:
     _print(rows, studies, every_case=args.cases)
     console.say(f"every score of every study: {written}")
     console.say(f"to look at: {report.write(run.path / 'report.html', [run], split=name)}")
-    study = str(_study_folder(studies.cases[0]))
-    console.next_command("python", "-m", "jaxstroke.predict", args.run, study, "-o", "predictions")
+    study = str(folder_of(studies.cases[0], studies.source.root))
+    console.next_command("predict", args.run, study, "-o", "predictions")
     return 0
-
-
-def _study_folder(case: Any) -> Path:
-    folders = {path.parent for path in case.images.values()}
-    first = sorted(folders)[0]
-    return first if len(folders) == 1 else first.parent
 
 
 def _print(rows: Rows, studies: HeldOut, *, every_case: bool) -> None:

@@ -9,7 +9,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
@@ -23,9 +23,9 @@ _NEEDS = {
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.export",
+        prog=command.text("export"),
         description="Write a trained network as a program that needs nothing of jaxstroke, and check what was written.",
-        epilog="Example: python -m jaxstroke.export runs/dme_isles18 -o exported --to onnx",
+        epilog=f"Example: {command.text('export')} runs/dme_isles18 -o exported --to onnx",
     )
     parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
     parser.add_argument("-o", "--out", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
@@ -62,7 +62,7 @@ def _tell(report: dict[str, Any], out: Path) -> None:
         f"written to {out}: {', '.join(report['sha256'])}, report.json; {report['layout']}, any batch, "
         f"height and width {report['height_and_width']}"
     )
-    console.say(f"next: cd {shlex.quote(str(out))} && python predict.py IMAGES.npy")
+    console.say(f"next: cd {shlex.quote(str(out))} && {shlex.quote(command.python())} predict.py IMAGES.npy")
 
 
 if __name__ == "__main__":

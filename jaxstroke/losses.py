@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -40,6 +41,7 @@ def soft_dice_loss(logits: jax.Array, masks: jax.Array, valid: jax.Array) -> jax
     >>> float(soft_dice_loss(jnp.zeros_like(mask), mask, jnp.ones((1,), bool)))  # p = 1/2: 1 - (2 * 2 + 1) / 7
     0.2857142686843872
     """
+    _one_shape(logits, masks, valid)
     probabilities = jax.nn.sigmoid(at_least_float32(logits))
     masks = at_least_float32(masks)
     weight = _expand(valid, logits)
@@ -69,6 +71,7 @@ def binary_cross_entropy(
     >>> float(binary_cross_entropy(jnp.zeros_like(mask), mask, jnp.ones((1,), bool)))  # log 2
     0.6931471824645996
     """
+    _one_shape(logits, masks, valid)
     lesion, background = _log_losses(logits)
     masks = at_least_float32(masks)
     loss = lesion_weight * masks * lesion + background_weight * (1.0 - masks) * background
@@ -95,6 +98,7 @@ def focal_loss(
     >>> float(focal_loss(jnp.zeros_like(mask), mask, jnp.ones((1,), bool)))  # log 2 / 4
     0.1732867956161499
     """
+    _one_shape(logits, masks, valid)
     lesion, background = _log_losses(logits)
     masks = at_least_float32(masks)
     # log p = -lesion and log(1 - p) = -background, so the powers need no probability and cannot leave 0..1.
@@ -137,6 +141,9 @@ def masked_similarity_loss(
     cosine does not depend on the length of A and B, so the sum over those pixels divided by all pixels serves as the
     average.  A zero vector has cosine 0 and gradient 0.
     """
+    chex.assert_equal_shape((first, second))
+    chex.assert_equal_rank((first, masks))
+    chex.assert_equal_shape_prefix((first, valid), valid.ndim)
     healthy = 1.0 - jnp.max(at_least_float32(masks), axis=-1, keepdims=True)
     one, other = (_unit(jnp.mean(healthy * at_least_float32(x), axis=(-3, -2))) for x in (first, second))
     return _masked_mean(1.0 - jnp.sum(one * other, axis=-1), valid)
@@ -148,6 +155,7 @@ def boundary_loss(logits: jax.Array, distance: jax.Array, valid: jax.Array) -> j
     D is positive outside, -(d - 1) inside, and 0 everywhere where the reference is empty.  DME-Net names a boundary
     loss without printing one; this is the form of Kervadec et al. (2019), and it goes below 0.
     """
+    _one_shape(logits, distance, valid)
     probabilities = jax.nn.sigmoid(at_least_float32(logits))
     return _masked_mean(probabilities * at_least_float32(distance), valid)
 
@@ -231,6 +239,12 @@ def _class_weights(spec: Loss) -> dict[str, float]:
 
 
 # --- arithmetic --------------------------------------------------------------------------------------------------
+
+
+def _one_shape(logits: jax.Array, masks: jax.Array, valid: jax.Array) -> None:
+    """Logits and what they are held against are (*lead, H, W, K), and `valid` is the front of `lead`."""
+    chex.assert_equal_shape((logits, masks))
+    chex.assert_equal_shape_prefix((logits, valid), valid.ndim)
 
 
 def _log_losses(logits: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,7 +1,5 @@
 """Lists every network and rule with its size and cost, beside what the papers print.
 
-    python -m jaxstroke.networks [--network NAME] [--json]
-
 Parameters are trained weights; MiB is their size at float32 (2^20 bytes; running statistics of batch normalisation
 are listed apart, in the JSON); GMAC are 10^9 multiply-accumulates of convolutions, linear layers and matrix products
 for one example.  Everything is counted from shapes: no network is run.
@@ -16,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError, nearest
 from jaxstroke.process import door
 
@@ -27,7 +25,7 @@ COLUMNS = ("name", "input", "parameters", "MiB", "GMAC", "published M", "publish
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m jaxstroke.networks", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog=command.text("networks"), description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--network", metavar="NAME", help="only this network and its variants, or this one line")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     chosen = parser.parse_args(arguments)
@@ -38,6 +36,7 @@ def main(arguments: list[str]) -> int:
         console.say(json.dumps(lines, indent=2))
     else:
         _print_table(lines)
+        console.next_command("train", "--list")
     return 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
@@ -25,7 +25,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.parity",
+        prog=command.text("parity"),
         description="Compare every network with its PyTorch twin on the same drawn weights and batches.",
     )
     parser.add_argument("--network", metavar="N", help="only this network, or one line of `jaxstroke networks`")
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         console.say(json.dumps([_plain({**line, "about": about}) for line in lines], indent=2, allow_nan=False))
     else:
         _print(lines, about)
-        console.next_command("python", "-m", "jaxstroke.export", "RUN", "-o", "exported")
+        console.next_command("export", "RUN", "-o", "exported")
     return 1 if any(line["missed"] for line in lines) else 0
 
 

@@ -1,14 +1,11 @@
-"""Makes a phantom: studies that look like a public data set on disk and hold no real patient.
-
-python -m jaxstroke.phantom --layout isles2018 --cases 60 --seed 2018 -o phantoms/isles2018
-"""
+"""Makes a phantom: studies that look like a public data set on disk and hold no real patient."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.process import door
 
 _LAYOUTS = ("isles2018", "isles2022", "isles2024", "two_reader", "atlas", "soop", "folder")
@@ -34,23 +31,34 @@ def main(arguments: list[str]) -> int:
                 progress=advance,
             )
         console.say(f"{args.cases} studies in {args.out}")
-    console.next_command(*_training(args.layout, args.out))
+    console.next_command(*_use(args.layout, args.out))
     return 0
 
 
-def _training(layout: str, folder: Path) -> list[str]:
-    """The command that trains on the phantom: the experiment of its layout with the plainest name."""
+def _use(layout: str, folder: Path) -> list[str]:
+    """The command that trains on the phantom: the experiment of its layout with the plainest name.
+
+    Where it has too few patients for that, the one that predicts its studies.
+    """
+    from jaxstroke.data.layouts import find_layout
+    from jaxstroke.data.splits import most_folds
     from jaxstroke.experiment import catalogue
 
-    fitting = [name for name in catalogue.names() if catalogue.load(name).data.layout == layout]
-    train = ["python", "-m", "jaxstroke.train"]
-    return [*train, "--exp", min(fitting, key=len), "--data", str(folder)] if fitting else [*train, "--list"]
+    name = min((one for one in catalogue.names() if catalogue.load(one).data.layout == layout), key=len)
+    data, found = catalogue.load(name).data, find_layout(layout)
+    patients = {case.study: case.patient for case in found.find(folder) if set(data.targets) <= case.masks.keys()}
+    folds = most_folds(patients, data, fixed_test=found.fixed_test(folder))
+    if not folds:
+        return ["predict", "RUN", str(folder), "-o", "predictions"]
+    fewer = [] if folds == data.folds else ["--set", f"data.folds={folds}"]
+    return ["train", "--exp", name, "--data", str(folder), *fewer]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.phantom",
+        prog=command.text("phantom"),
         description="Makes studies from anatomy and physics, on disk as a public data set lies there.",
+        epilog=f"Example: {command.text('phantom')} --layout isles2018 --cases 60 -o phantoms/isles2018",
     )
     parser.add_argument("--layout", required=True, choices=_LAYOUTS, help="the data set to look like")
     parser.add_argument("--cases", type=int, default=60, metavar="N", help="how many studies (60)")

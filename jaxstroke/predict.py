@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.process import door
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.predict",
+        prog=command.text("predict"),
         description="Segment a study, or a folder of them, with a trained run; the network is compiled once for all.",
     )
     parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
@@ -75,7 +75,10 @@ def main(arguments: list[str]) -> int:
         console.say(
             f"{line['study']} {line['target']}: {line['volume_ml']:.1f} mL, {line['lesions']} lesions -> {line['mask']}"
         )
-    console.next_command("python", "-m", "jaxstroke.evaluate", args.run, "--cases")
+    if about["split"]["test"]:
+        console.next_command("evaluate", args.run)
+    else:  # imported weights, which no study here was held out from
+        console.next_command("export", args.run, "-o", "exported")
     return 0
 
 

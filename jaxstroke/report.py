@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
 
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
-        prog="python -m jaxstroke.report",
+        prog=command.text("report"),
         description="Make one self-contained HTML page of a run, or of several (the folds of an experiment).",
     )
     words.add_argument("runs", metavar="RUN", nargs="+", help="the run folder that train wrote, evaluated or not")
@@ -38,9 +38,9 @@ def main(arguments: list[str]) -> int:
     )
     console.say(f"{page}: {page.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
     if not (runs[0].path / "evaluation" / words.split).is_dir():
-        console.next_command("python", "-m", "jaxstroke.evaluate", str(runs[0].path))
+        console.next_command("evaluate", str(runs[0].path))
     else:
-        console.next_command("python", "-m", "jaxstroke.predict", str(runs[0].path), "STUDY", "-o", "predictions")
+        console.next_command("predict", str(runs[0].path), "STUDY", "-o", "predictions")
     return 0
 
 

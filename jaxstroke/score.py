@@ -9,13 +9,13 @@ import types
 from pathlib import Path
 from typing import Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.process import door
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.score",
+        prog=command.text("score"),
         description="Score masks in files; no run and no network is needed.",
         epilog="Example: python -m jaxstroke.score --reference truth --prediction mine --rules isles24 --json",
     )

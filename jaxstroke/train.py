@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, as_json, catalogue, overrides
 from jaxstroke.process import door, job
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxstroke.train",
+        prog=command.text("train"),
         description="Train an experiment. Running the same command again resumes the run in its folder.",
-        epilog="Example: python -m jaxstroke.train --exp dme_isles18 --scale small --set data.batch=4",
+        epilog=f"Example: {command.text('train')} --exp dme_isles18 --scale small --set data.batch=4",
     )
     parser.add_argument("--exp", metavar="NAME", help="the experiment; --list shows them")
     parser.add_argument("--list", action="store_true", help="list the experiments, a line each")
@@ -44,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    args = parser().parse_args(arguments)
+    args = parser().parse_args(arguments, argparse.Namespace(typed=arguments))
     if args.list:
         _list()
         return 0
@@ -96,6 +95,14 @@ def _turn_begins(folder: Path, args: argparse.Namespace) -> Path:
     return folder
 
 
+def _again(args: argparse.Namespace, folder: Path) -> list[str]:
+    """The words that go on with the run: those that were typed, but for `--fresh`, which would begin another one."""
+    if not args.fresh:
+        return args.typed
+    typed = [word for word in args.typed if not (word.startswith("--fr") and "--fresh".startswith(word))]
+    return [*typed, "--out", str(folder)]
+
+
 def _list() -> None:
     for name in catalogue.names():
         base, experiment = catalogue.base(name), catalogue.load(name)
@@ -123,6 +130,7 @@ def _train(experiment: Experiment, folder: Path, args: argparse.Namespace) -> in
 
 
 def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespace) -> int:
+    from jaxstroke.data.cache.fingerprint import FORMAT
     from jaxstroke.data.source import ENVIRONMENT, named_folder, open_source
     from jaxstroke.runs import folder as runs
 
@@ -145,6 +153,7 @@ def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespa
     data = {
         "data": str(source.root.absolute()),
         "data_fingerprint": cache.fingerprint,
+        "cache_format": FORMAT,
         "layout": source.layout.name,
         "phantom": source.phantom,
         "split": dataclasses.asdict(split),
@@ -162,9 +171,9 @@ def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespa
         code, cache = _first_stage(experiment, run, cache, split, about)
     code = code or _run(experiment, run, cache, split, phantom=source.phantom)
     if code:
-        console.next_command("python", "-m", "jaxstroke.train", *sys.argv[1:])
+        console.next_command("train", *_again(args, run.path))
     else:
-        console.next_command("python", "-m", "jaxstroke.evaluate", str(run.path))
+        console.next_command("evaluate", str(run.path))
     return code
 
 

@@ -45,6 +45,7 @@ FLOORS = (
     "experiment",
     "user_cache",
     "console",
+    "command",
     "errors",
     "",  # jaxstroke/__init__.py
     "compiler",  # what the package sets up when it is imported

@@ -185,7 +185,7 @@ def test_mistakes_are_named(tmp_path, words, text):
 def test_the_door_says_that_it_is_a_phantom_and_what_comes_next(tmp_path, capsys):
     assert phantom.main(["--layout", "two_reader", "--cases", "1", "--seed", "2", "-o", str(tmp_path / "p")]) == 0
     said = capsys.readouterr().out
-    assert "PHANTOM DATA" in said and "next: " in said and "jaxstroke.train" in said
+    assert "PHANTOM DATA" in said and "jaxstroke.predict RUN" in said  # one patient is too few to train on
     assert phantom.main(["--layout", "two_reader", "--cases", "1", "--seed", "2", "-o", str(tmp_path / "p")]) == 0
     assert "already holds" in capsys.readouterr().out
 

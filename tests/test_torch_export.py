@@ -67,7 +67,7 @@ def _verified(out: Path) -> dict:
     assert all(files.sha256(out / name) == digest for name, digest in report["sha256"].items())
     assert [one["inputs"] for one in report["checks"]] == ["random", "random", "phantom"]
     assert all(one["error"] <= 1e-4 for one in report["checks"])
-    assert report["weights_of_step"] == 7 and report["trained_on_phantom"] is True
+    assert report["weights_of_step"] == 7 and report["trained_on_phantom"] is True and report["format"] == 1
     return report
 
 
@@ -83,9 +83,12 @@ def _run_script(out: Path, images: np.ndarray, forbidden: str = "jaxstroke") -> 
     return np.load(out / "probabilities.npy", allow_pickle=False)
 
 
-def test_a_torch_program_stands_alone(made: dict[str, Path], tmp_path: Path) -> None:
+def test_a_torch_program_stands_alone(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "exported"
     assert export.main([str(made["unet"]), "-o", str(out)]) == 0
+    typed = capsys.readouterr().out.splitlines()[-1].removeprefix("next: ")
     report = _verified(out)
     assert report["height_and_width"] == "multiples of 16"
     trained = read_run(made["unet"])
@@ -99,6 +102,10 @@ def test_a_torch_program_stands_alone(made: dict[str, Path], tmp_path: Path) -> 
     answer = _run_script(out, arrays.to_torch(images, "slice").numpy())
     expected = trained.function()(images)[0]
     np.testing.assert_allclose(np.moveaxis(answer, 1, -1), np.asarray(expected), atol=1e-5)
+    (out / "images.npy").rename(out / "IMAGES.npy")
+    (out / "probabilities.npy").unlink()
+    subprocess.run(["bash", "-c", typed], check=True)
+    np.testing.assert_array_equal(np.load(out / "probabilities.npy", allow_pickle=False), answer)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -184,7 +185,7 @@ TINY = {
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_imported_weights(tmp_path: Path) -> None:
+def test_training_goes_on_from_imported_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Trained, exported, imported and trained on through the doors is as if the weights had never left."""
     network = ["--exp", "unet_isles18", *(word for name in TINY for word in ("--set", f"{name}={TINY[name]}"))]
     trained, imported, stayed = (tmp_path / name for name in ("trained", "imported", "stayed"))
@@ -192,6 +193,8 @@ def test_training_goes_on_from_imported_weights(tmp_path: Path) -> None:
     assert export.main([str(trained), "-o", str(tmp_path / "exported")]) == 0
     weights_file = tmp_path / "exported" / "weights.safetensors"
     assert import_weights.main([str(weights_file), *network, "-o", str(imported)]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]  # without its data it would be trained on phantoms
+    assert told.endswith(shlex.join(["jaxstroke.train", *network, "--out", str(imported), "--data", "PATH"]))
 
     source = read_run(trained).variables
     assert _same_bits(read_run(imported).variables, source)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,22 @@ def split(
     for study in sorted(patients_by_study):
         chosen[parts.get(patients_by_study[study], "train")].append(study)
     return Split(tuple(chosen["train"]), tuple(chosen["validation"]), tuple(chosen["test"]))
+
+
+def most_folds(patients_by_study: Mapping[str, str], data: Data, *, fixed_test: Collection[str] = ()) -> int:
+    """The number of folds of an experiment, or as near below it as these patients allow; 0 where they are too few."""
+    for folds in range(data.folds, 1, -1):
+        with contextlib.suppress(UserError):
+            split(
+                patients_by_study,
+                folds=folds,
+                fold=0,
+                validation_fraction=data.validation_fraction,
+                seed=0,
+                fixed_test=fixed_test,
+            )
+            return folds
+    return 0
 
 
 def deal(patients_by_study: Mapping[str, str], folds: int, *, seed: int, what: str = "patients") -> list[set[str]]:

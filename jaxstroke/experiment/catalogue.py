@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,16 @@ def load(name: str, *, scale: str = "full") -> Experiment:
 def base(name: str) -> str:
     """The experiment that a variant varies; an experiment that varies none is its own."""
     return max((path.stem for path in folder().glob("[a-z]*.py") if name.startswith(path.stem)), key=len)
+
+
+def as_words(name: str, scale: str, assignments: Sequence[str]) -> list[str]:
+    """What a door was given to name an experiment, to be given to another door.
+
+    >>> as_words("unet_isles18", "small", ["data.batch=4"])
+    ['--exp', 'unet_isles18', '--scale', 'small', '--set', 'data.batch=4']
+    """
+    scaled = [] if scale == "full" else ["--scale", scale]
+    return ["--exp", name, *scaled, *(word for one in assignments for word in ("--set", one))]
 
 
 def small(name: str) -> Mapping[str, Any]:

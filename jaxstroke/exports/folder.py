@@ -25,6 +25,7 @@ from jaxstroke.experiment import as_json
 from jaxstroke.exports import check, scripts
 from jaxstroke.exports.check import Runner
 from jaxstroke.exports.trained import Trained
+from jaxstroke.files import formats
 
 TARGETS = ("torch", "onnx", "stablehlo")
 _OPEN_SIZES = ("torch", "onnx")  # JAX's interpolation is a matrix of fixed size
@@ -97,6 +98,7 @@ def _report(
     shapes = "channels last" if target == "stablehlo" else "channels first"
     steps = f"multiples of {trained.multiple}" if open_size else str(trained.data.size)
     return {
+        formats.KEY: formats.EXPORT,
         "jaxstroke": __version__,
         "versions": {name: metadata.version(name) for name in _PACKAGES[target]},
         "target": target,
@@ -129,6 +131,10 @@ def _write_memory(path: Path, trained: Trained, target: str) -> None:
         np.savez(file, allow_pickle=False, **named)
 
 
+def _described(trained: Trained) -> dict[str, str]:
+    return {formats.IN_WEIGHTS: str(formats.EXPORT), "jaxstroke": __version__, "experiment": trained.experiment.name}
+
+
 def _torch(trained: Trained, folder: Path, open_size: bool) -> Runner:
     import torch
     from safetensors.torch import save_file
@@ -136,7 +142,7 @@ def _torch(trained: Trained, folder: Path, open_size: bool) -> Runner:
     from jaxstroke.exports import torch_program
 
     twin = torch_program.twin_of(trained)
-    save_file(twin.state_dict(), folder / "weights.safetensors", metadata={"experiment": trained.experiment.name})
+    save_file(twin.state_dict(), folder / "weights.safetensors", metadata=_described(trained))
     program = torch_program.trace(trained, torch_program.module_of(trained, twin), open_size=open_size)
     torch.export.save(program, folder / "program.pt2")
     return torch_program.load(folder / "program.pt2", trained)

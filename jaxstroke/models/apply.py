@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,7 @@ def train_forward(
 
     run = jax.checkpoint(run, policy=_is_product) if remat else run
     outputs, changed = run(variables, inputs(batch, data))
+    _check_answer(outputs, batch["images"], data)
     return outputs, changed.get("batch_stats", {})
 
 
@@ -91,6 +93,16 @@ def wants_remat(experiment: Experiment, network: nn.Module) -> bool:
 
 def forward(network: nn.Module, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], data: Data) -> Outputs:
     """Runs the network with its stored statistics."""
-    outputs = network.apply(variables, *inputs(batch, data), train=False)
-    assert isinstance(outputs, Outputs)
+    outputs: Any = network.apply(variables, *inputs(batch, data), train=False)
+    _check_answer(outputs, batch["images"], data)
     return outputs
+
+
+def _check_answer(outputs: Outputs, images: jax.Array, data: Data) -> None:
+    """What every network owes, at any height and width: logits for each target where its images are."""
+    chex.assert_rank(images, 1 + len(example_shape(data)))
+    *lead, channels = images.shape
+    chex.assert_equal(channels, example_shape(data)[-1])
+    if data.example == "series":
+        del lead[1]  # of the time points one answer is made
+    chex.assert_shape((outputs.logits, *outputs.side_logits), (*lead, len(data.targets)))

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.errors import UserError
 from jaxstroke.process import jax_internals, signals
 
@@ -252,7 +252,7 @@ def watch(door: str, arguments: list[str]) -> int:
     """Runs the door in a child, hands signals on to it, and returns what this process should end with."""
     child = subprocess.Popen(
         [sys.executable, "-m", f"jaxstroke.{door}", *arguments],
-        env={**os.environ, _WATCHED: str(os.getpid())},
+        env={**os.environ, **command.environment(), _WATCHED: str(os.getpid())},
         stderr=subprocess.PIPE,
         start_new_session=True,  # a terminal's Ctrl-C comes to this process alone, which hands it on
     )

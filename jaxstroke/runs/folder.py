@@ -1,7 +1,7 @@
 """A run folder: what was run, with what, on which data; enough to repeat it.
 
 experiment.json   the resolved experiment
-about.json        versions, commit, command, device, data and their fingerprint, seed, phantom or not
+about.json        the format of the folder, versions, commit, command, device, data and their fingerprint, seed, phantom
 journal.jsonl     the figures, a line an epoch
 checkpoints/      see `checkpoint.py`
 events/           TensorBoard
@@ -25,6 +25,7 @@ from typing import Any
 from jaxstroke import __version__, files
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, as_json
+from jaxstroke.files import formats
 from jaxstroke.files.atomic import sweep
 from jaxstroke.runs.checkpoint import Checkpoints
 from jaxstroke.runs.journal import Journal
@@ -60,6 +61,8 @@ class RunFolder:
     def experiment(self) -> Experiment:
         if not self.exists():
             raise UserError(f"{self.path}: this is no run folder (it holds no experiment.json); train one first")
+        if os.path.lexists(self.path / "about.json"):
+            self._described()  # which looks whether this program can read the folder at all
         path = self.path / "experiment.json"
         try:
             return as_json.from_tree(Experiment, files.read_sealed(path), "")
@@ -67,14 +70,18 @@ class RunFolder:
             raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
     def about(self) -> dict[str, Any]:
-        path = self.path / "about.json"
-        tree = files.read_sealed(path)
+        path, tree = self.path / "about.json", self._described()
         for name, kind in _ABOUT.items():
             if not isinstance(tree.get(name), kind):
                 raise UserError(f"{path}: it is damaged ({name} is missing or no {kind.__name__})")
         studies = [one for part in ("train", "validation", "test") for one in tree["split"].get(part, [None])]
         if not all(isinstance(one, str) for one in studies):
             raise UserError(f"{path}: it is damaged (split must name train, validation and test studies)")
+        return tree
+
+    def _described(self) -> dict[str, Any]:
+        tree = files.read_sealed(self.path / "about.json")
+        formats.check(self.path, tree, newest=formats.RUN_FOLDER, what="run folder")
         return tree
 
     def check_there(self) -> None:
@@ -96,10 +103,7 @@ class RunFolder:
             if "imported" in recorded and before is None:  # weights from elsewhere, which have seen no data here yet
                 files.write_sealed(self.path / "about.json", {**about, "imported": recorded["imported"]})
             elif before != now:
-                raise UserError(
-                    f"{self.path}: this run was begun on other data (fingerprint {before}, now {now}); "
-                    "give it the same data, or start anew with --fresh"
-                )
+                raise _other_data(self.path, recorded, about)
         else:
             files.write_sealed(self.path / "about.json", about)
         files.write_sealed(self.path / "experiment.json", dataclasses.asdict(experiment))
@@ -138,6 +142,21 @@ class RunFolder:
             yield
 
 
+def _other_data(path: Path, recorded: dict[str, Any], about: dict[str, Any]) -> UserError:
+    # Runs that do not tell the format of their prepared studies were begun when it was 2.
+    before, now = (one.get("cache_format", 2) for one in (recorded, about))
+    if before != now:
+        return UserError(
+            f"{path}: this run was begun on studies prepared in format {before}, and this program prepares them in "
+            f"format {now}; go on with jaxstroke {recorded.get('jaxstroke')}, or start anew with --fresh"
+        )
+    before, now = recorded.get("data_fingerprint"), about.get("data_fingerprint")
+    return UserError(
+        f"{path}: this run was begun on other data (fingerprint {before}, now {now}); "
+        "give it the same data, or start anew with --fresh"
+    )
+
+
 def beside(path: Path) -> Path:
     """The first free name beside a folder: run, run-2, run-3, ..."""
     number = 2
@@ -151,6 +170,7 @@ def beside(path: Path) -> Path:
 def describe(*, device: dict[str, Any], seed: int, data: dict[str, Any]) -> dict[str, Any]:
     """What the run folder tells of its making; `data` holds `data_fingerprint`, `phantom` and where it was read."""
     return {
+        formats.KEY: formats.RUN_FOLDER,
         "jaxstroke": __version__,
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in _PACKAGES},

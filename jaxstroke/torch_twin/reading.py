@@ -8,6 +8,7 @@ unpack to a large one.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from jaxstroke.errors import UserError
+from jaxstroke.files import formats
 
 LARGEST_TENSOR_BYTES = 4 * 2**30
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -33,9 +35,17 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
+            _check_format(path, file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: this is no whole safetensors file ({_first_line(error)})") from None
+
+
+def _check_format(path: Path, told: Mapping[str, str]) -> None:
+    """What an export of ours says of itself; other files say nothing that we know."""
+    form = told.get(formats.IN_WEIGHTS, "1")
+    found = {**told, formats.KEY: int(form) if form.isdecimal() else form}
+    formats.check(path, found, newest=formats.EXPORT, what="file of exported weights")
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from jax.sharding import Mesh
 from jaxstroke import sharding
 from jaxstroke.augment import augment
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment
+from jaxstroke.experiment import Data, Experiment
 from jaxstroke.losses import total_loss
 from jaxstroke.models import apply
 from jaxstroke.training import state as states
@@ -59,6 +60,7 @@ def train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
         batch = dict(batch)
         stop = batch.pop(STOP, None)
+        _check_batch(batch, data)
         augment_key, dropout_key = jax.random.split(step_key(experiment.training.seed, state.step))
         batch = augment(augment_key, batch, experiment.augment)
         if microbatches == 1:
@@ -81,6 +83,14 @@ def train_step(
         return new, figures
 
     return step
+
+
+def _check_batch(batch: Batch, data: Data) -> None:
+    """The shapes that `data.stream` gives; of so many rows as there are here."""
+    chex.assert_equal_shape_prefix(list(batch.values()), 1)
+    chex.assert_shape(batch["images"], (None, *apply.example_shape(data)))
+    chex.assert_shape(batch["valid"], (None, *apply.valid_shape(data)))
+    chex.assert_equal_shape((batch["masks"], batch["distance"]))
 
 
 def _of_all_devices(tree: Any, axis_name: str | None) -> Any:

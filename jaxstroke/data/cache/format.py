@@ -162,7 +162,10 @@ def damaged_file(home: Path, study: CachedStudy) -> Path | None:
 
 def cache_from(folder: Path, index: dict[str, Any]) -> Cache:
     if index.get("format") != FORMAT:
-        raise UserError(f"{folder / INDEX}: it is of another version of the program; delete {folder}")
+        raise UserError(
+            f"{folder / INDEX}: this cache is of format {index.get('format')}, and this program reads format {FORMAT}; "
+            f"delete {folder} and train again"
+        )
     studies = tuple(study_from(tree, folder / INDEX) for tree in index["studies"])
     return Cache(folder, index["fingerprint"], index["recipe"], studies)
 

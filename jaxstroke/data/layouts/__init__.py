@@ -20,6 +20,7 @@ __all__ = [
     "Layout",
     "detect_layout",
     "find_layout",
+    "folder_of",
     "phantom_facts",
     "study_from_folder",
 ]
@@ -55,3 +56,19 @@ def study_from_folder(path: Path, layout: Layout) -> Case:
     if case is None:
         raise UserError(f"{path}: no study of {layout.title} lies there; looked for files as in {layout.expects}")
     return case
+
+
+def folder_of(case: Case, root: Path) -> Path:
+    """The folder below `root` that `study_from_folder` finds this very study in."""
+    layout = find_layout(case.layout)
+    files = set(case.images.values())
+    for above in next(iter(case.images.values())).parents:
+        try:
+            found = layout.study(above)
+        except UserError:  # several studies lie there
+            found = None
+        if found is not None and set(found.images.values()) == files:
+            return above
+        if above == root:
+            break
+    return root

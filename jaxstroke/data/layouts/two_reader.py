@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxstroke import command
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
 from jaxstroke.data.layouts.layout import Layout, fault_of, folders, found
@@ -24,7 +25,7 @@ from jaxstroke.errors import UserError
 from jaxstroke.files.opened import read_text
 
 TITLE = "the two-reader layout"
-SOURCE = "your own archive (see docs/data.md), or make it with python -m jaxstroke.phantom --layout two_reader"
+SOURCE = f"your own archive (see docs/data.md), or make it with {command.text('phantom')} --layout two_reader"
 EXPECTS = "study_*/adc.nii.gz, study_*/dwi.nii.gz, their masks adc_r1.nii.gz ... dwi_r2.nii.gz, and studies.csv"
 TABLE = "studies.csv"
 _COLUMNS = {"study", "patient", "group", "split"}

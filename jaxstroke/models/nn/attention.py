@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,7 @@ class AdditiveGate(nn.Module):
 
     @nn.compact
     def __call__(self, g: jax.Array, x: jax.Array, *, train: bool) -> Gated:
+        chex.assert_equal_shape_prefix((g, x), 3)
         similarity = nn.relu(self._project(g, self.inner, "query", train) + self._project(x, self.inner, "key", train))
         attention = nn.sigmoid(self._project(similarity, 1, "score", train))
         self.sow("intermediates", "attention", attention)
@@ -77,6 +79,7 @@ class NonLocalAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        chex.assert_rank((x, y), 3)
         width = x.shape[-1]
         query = self._dense(width // 8, "query")(x)
         key = self._dense(width // 8, "key")(y)
@@ -101,6 +104,7 @@ class TransformerLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        chex.assert_equal_rank((x, y))
         width = x.shape[-1]
         norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm1")
         queried, context = norm(x), norm(y)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ class GraphConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, graph: jax.Array) -> jax.Array:
+        chex.assert_rank(graph, 3)
         nodes, width = graph.shape[-2:]
         neighbours = self._dense(nodes, "adjacency")(jnp.swapaxes(graph, -1, -2))
         laplacian = graph - jnp.swapaxes(neighbours, -1, -2)
@@ -50,6 +52,7 @@ class ChannelGraph(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        chex.assert_rank(x, 5)
         batch, groups, height, width, channels = x.shape
         theta = self._flat(Conv(self.nodes, 1, dtype=self.dtype, name="theta")(x))
         phi = self._flat(Conv(self.embedding, 1, dtype=self.dtype, name="phi")(x))
@@ -77,6 +80,7 @@ class SpaceGraph(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        chex.assert_rank(x, 5)
         batch, groups, height, width, channels = x.shape
         tokens = add_position(self, x)
         graph = GraphConvolution(self.dtype, name="graph")(tokens.reshape(batch, -1, channels))

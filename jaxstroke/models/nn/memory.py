@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import chex
 import flax.linen as nn
 import flax.struct
 import jax
@@ -94,6 +95,8 @@ def distance_attention(queries: jax.Array, keys: jax.Array, stored: jax.Array) -
     Returns:
       Weights (B, Q, M), float32: they sum to 1 over the stored keys, and are all 0 where nothing is stored.
     """
+    chex.assert_rank((queries, keys, stored), (3, 3, 2))
+    chex.assert_equal_shape_prefix((keys, stored), 2)
     queries, keys = at_least_float32(queries), at_least_float32(keys)
     product = jnp.einsum("bqc,bmc->bqm", queries, keys, precision=jax.lax.Precision.HIGHEST)
     length = jnp.sum(jnp.square(keys), axis=-1)[:, None, :]
@@ -156,6 +159,8 @@ class TemporalMemory(nn.Module):
 
     def read(self, state: TemporalState, z: jax.Array) -> TemporalReading:
         """What is remembered about a slice with features (B, H, W, C)."""
+        chex.assert_rank(z, 4)
+        chex.assert_equal_shape_prefix((z, state.hidden), 3)
         key = self.key(z)
         recalled = self.recall(state, key)
         return TemporalReading(key, self.recurrent(_concatenate(recalled, z), state.hidden))
@@ -183,6 +188,8 @@ class TemporalMemory(nn.Module):
         valid: jax.Array,
     ) -> TemporalState:
         """Remembers a slice: what was read for it, its features (B, H, W, C), and its mask (B, H, W, targets)."""
+        chex.assert_equal_shape_prefix((z, mask, reading.key), 3)
+        chex.assert_shape(valid, z.shape[:1])
         value = self.value(_concatenate(z, mask))
         new = TemporalState(
             keys=push(state.keys, reading.key),
@@ -225,6 +232,8 @@ class SpatialMemory(nn.Module):
 
     def read(self, state: SpatialState, z: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, H, W, width), float32."""
+        chex.assert_rank((z, state.slots), (4, 3))
+        chex.assert_equal_shape_prefix((z, state.slots), 1)
         batch, height, width, _ = z.shape
         attention = _attention(_tokens(self.query(z)), self.key(state.slots))
         self.sow("intermediates", "spatial_attention", attention.reshape(batch, height, width, self.prototypes))
@@ -249,6 +258,8 @@ class MemoryGate(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, temporal: jax.Array, spatial: jax.Array) -> jax.Array:
+        chex.assert_equal_shape_prefix((z, temporal, spatial), 3)
+        chex.assert_equal_shape((temporal, spatial))
         everything = jnp.concatenate([z, temporal.astype(z.dtype), spatial.astype(z.dtype)], axis=-1)
         balance = Conv(temporal.shape[-1], dtype=self.dtype, name="balance")(everything)
         gate = nn.sigmoid(at_least_float32(balance))
