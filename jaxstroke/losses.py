@@ -1,7 +1,7 @@
 """The losses of the papers, on logits, in float32, with masked means that padding cannot change.
 
 Shapes: logits and masks are (*lead, H, W, K), where `lead` is (B,) for slices, (B, T) for clips, (B, D) for volumes,
-and K counts the targets.  `valid` is (B,) or (B, T): a padded example or a padded slice of a clip takes no part, and
+and K counts the targets.  `valid` is (B,), (B, T) or (B, D): a padded example or slice takes no part, and
 every mean is a sum over the valid entries divided by their number (never by less than one, so that a batch of
 padding alone gives 0 and a finite gradient).
 

@@ -68,7 +68,7 @@ def training_batches(
 
     Yields:
       images (B, [T or D,] size, size, C) float32, masks and distance with K channels, index (B,) int64, and valid:
-      (B, T) for clips, False where a study had fewer slices than a clip; (B,) otherwise.  A series is
+      (B, T) for clips and volumes, False where a study had fewer slices; (B,) otherwise.  A series is
       images (B, T, size, size, 1) with masks (B, size, size, K).
     """
     rows = range(data.batch) if rows is None else rows
@@ -209,7 +209,7 @@ def _window_with(draw: np.random.Generator, position: int, length: int, extent: 
 
 
 def _cut(cache: Cache, data: Data, example: Example, corner: tuple[int, int], index: int) -> dict[str, Any]:
-    """Reads one example; slices that the study does not have are zeros and, in a clip, not valid."""
+    """Reads one example; slices that the study does not have are zeros and not valid."""
     length = _slices_at_once(data)
     rows, columns = (slice(start, start + data.size) for start in corner)
     arrays: dict[str, Any] = {}
@@ -222,7 +222,7 @@ def _cut(cache: Cache, data: Data, example: Example, corner: tuple[int, int], in
         arrays[kind] = piece if data.example in ("clip", "volume") else piece[0]
     if data.example == "series":
         arrays["images"] = np.ascontiguousarray(np.moveaxis(arrays["images"], -1, 0)[..., None])
-    arrays["valid"] = np.arange(length) < count if data.example == "clip" else np.array(True)
+    arrays["valid"] = np.arange(length) < count if data.example in ("clip", "volume") else np.array(True)
     arrays["index"] = np.array(index, np.int64)
     return arrays
 

@@ -94,8 +94,8 @@ class Predictor:
 
     # --- what is compiled: probabilities, and behind them a channel for each map that was asked for ---
 
-    def _forward(self, variables: Any, images: jax.Array) -> jax.Array:
-        outputs, sown = self._network.apply(variables, images, train=False, mutable=["intermediates"])
+    def _forward(self, variables: Any, *inputs: jax.Array) -> jax.Array:
+        outputs, sown = self._network.apply(variables, *inputs, train=False, mutable=["intermediates"])
         return self._channels(outputs, sown)
 
     def _scan(self, variables: Any, memory: Any, images: jax.Array, valid: jax.Array) -> tuple[Any, jax.Array]:
@@ -149,7 +149,8 @@ class Predictor:
         blend = _Blend(images.shape[:3], box, self._channel_count())
         for d, y, x in corners(images.shape[:3], box):
             window = images[d : d + box[0], y : y + box[1], x : x + box[2]]
-            blend.add((d, y, x), np.asarray(self._run(self._variables, window[None]))[0])
+            valid = np.arange(d, d + box[0]) < shape[0]
+            blend.add((d, y, x), np.asarray(self._run(self._variables, window[None], valid[None]))[0])
         return blend.result(shape)
 
 

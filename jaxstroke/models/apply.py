@@ -40,13 +40,13 @@ def example_shape(data: Data) -> tuple[int, ...]:
 
 
 def valid_shape(data: Data) -> tuple[int, ...]:
-    """The shape of one example's validity: one flag for each slice of a clip, else one for the example."""
-    return (data.depth,) if data.example == "clip" else ()
+    """The shape of one example's validity: one flag for each slice of a clip or volume, else one for the example."""
+    return (data.depth,) if data.example in ("clip", "volume") else ()
 
 
 def inputs(batch: Mapping[str, jax.Array], data: Data) -> tuple[jax.Array, ...]:
-    """What the network takes of a batch; a clip network also takes which slices are there."""
-    return (batch["images"], batch["valid"]) if data.example == "clip" else (batch["images"],)
+    """What the network takes of a batch; of clips and volumes also which slices are there."""
+    return (batch["images"], batch["valid"]) if data.example in ("clip", "volume") else (batch["images"],)
 
 
 def initialise(network: nn.Module, data: Data, key: jax.Array) -> dict[str, Any]:

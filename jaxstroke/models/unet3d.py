@@ -28,7 +28,9 @@ LEVELS = 4
 
 
 class UNet3D(nn.Module):
-    """images (B, D, H, W, C) -> Outputs with logits (B, D, H, W, targets).
+    """images (B, D, H, W, C), valid (B, D) -> Outputs with logits (B, D, H, W, targets).
+
+    Slices that are not valid change nothing for the others; without `valid` all are.
 
     Attributes:
       width: channels of the very first convolution; the levels have 2, 4, 8, 16 times as many.
@@ -40,7 +42,7 @@ class UNet3D(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
+    def __call__(self, images: jax.Array, valid: jax.Array | None = None, *, train: bool) -> Outputs:
         require_pixels(images, 2 ** (LEVELS - 1))
         settings: dict[str, Any] = dict(axis_name=self.axis_name, dtype=self.dtype)
         skips: list[jax.Array] = []
@@ -49,12 +51,12 @@ class UNet3D(nn.Module):
             if number > 1:
                 skips.append(x)
                 x = max_pool(x)
-            x = VolumeDoubleConv(features // 2, features, name=f"encoder{number}", **settings)(x, train=train)
+            x = VolumeDoubleConv(features // 2, features, name=f"encoder{number}", **settings)(x, valid, train=train)
         for number, skip in reversed(list(enumerate(skips, start=1))):
             features = skip.shape[-1]
             x = resize_bilinear(x, skip.shape[-3:-1])
             x = jnp.concatenate([skip, x], axis=-1)
-            x = VolumeDoubleConv(features, features, name=f"decoder{number}", **settings)(x, train=train)
+            x = VolumeDoubleConv(features, features, name=f"decoder{number}", **settings)(x, valid, train=train)
         return Outputs(LogitHead(self.targets, name="head")(x))
 
 
