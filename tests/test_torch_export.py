@@ -48,7 +48,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         experiment = overrides.override(catalogue.load(word, scale="small"), changes)
         path = tmp_path_factory.mktemp(name) / "run"
         run = runs.RunFolder(path)
-        run.start(experiment, runs.describe(device={}, seed=0, data={"phantom": True, "data_fingerprint": "x"}))
+        split = {"train": [], "validation": [], "test": []}
+        data = {"data": "", "phantom": True, "data_fingerprint": "x", "split": split}
+        run.start(experiment, runs.describe(device={}, seed=0, data=data))
         network = apply.build(experiment)
         drawing = functools.partial(apply.initialise, network, experiment.data)
         shapes = jax.eval_shape(drawing, jax.random.key(0))
@@ -104,8 +106,14 @@ def test_a_torch_program_stands_alone(
     np.testing.assert_allclose(np.moveaxis(answer, 1, -1), np.asarray(expected), atol=1e-5)
     (out / "images.npy").rename(out / "IMAGES.npy")
     (out / "probabilities.npy").unlink()
-    subprocess.run(["bash", "-c", typed], check=True)
+    done = subprocess.run(["bash", "-c", typed], check=True, capture_output=True, text=True)
+    assert done.stdout == "probabilities.npy: 1x1x48x32 - not a medical device\n"
     np.testing.assert_array_equal(np.load(out / "probabilities.npy", allow_pickle=False), answer)
+    assert "usage: python predict.py IMAGES.npy" in _refused(out)
+    assert "nothing.npy: it cannot be read as an .npy array" in _refused(out, "nothing.npy")
+    np.save(out / "flat.npy", np.zeros((3, 4), np.float32))
+    assert "flat.npy has the shape (3, 4), which does not fit" in _refused(out, "flat.npy")
+    assert report["checks"][0]["shape"][1] == 4, "channels first, as the program takes them"
 
 
 @pytest.mark.slow
@@ -227,7 +235,13 @@ def test_scripts_need_nothing_of_this_project(target: str, streams: bool) -> Non
     text = scripts.script(target, streams=streams)
     compile(text, "predict.py", "exec")
     assert "jaxstroke" not in text and "allow_pickle=True" not in text
-    assert len([line for line in text.splitlines() if line]) <= (9 if streams else 5)
+    assert len([line for line in text.splitlines() if line]) <= (22 if streams else 16)
+
+
+def _refused(out: Path, *words: str) -> str:
+    done = subprocess.run([sys.executable, "predict.py", *words], cwd=out, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
 
 
 def test_errors_are_relative_and_shapes_must_agree(made: dict[str, Path]) -> None:

@@ -50,6 +50,19 @@ def state(experiment: Experiment) -> dict:
     return weights.to_torch(specimen.draw_weights(shapes, 3), twin)
 
 
+def test_a_flipped_byte_in_an_archive_is_found(tmp_path: Path, state: dict) -> None:
+    """PyTorch itself does not look at the archive's checksums."""
+    path = tmp_path / "w.pt"
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"w\.pt: it is damaged \(.* does not have its checksum\); get the file anew"):
+        reading.read_state_dict(path)
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
 def test_weights_come_back_bit_for_bit(tmp_path: Path, state: dict, name: str) -> None:
     path = tmp_path / name

@@ -122,7 +122,7 @@ def test_losses_of_volumes_by_slices(term: str) -> None:
     _, both = losses.total_loss(outputs, one, spec)
     loss = losses.TERMS[term]
     parts = [
-        loss(jax.tree.map(lambda x, row=row: x[row : row + 1, :slices], outputs),
+        loss(jax.tree.map(lambda x, row=row, slices=slices: x[row : row + 1, :slices], outputs),
              {name: value[row : row + 1, :slices] for name, value in one.items()}, spec)
         for row, slices in ((0, 2), (1, 4))
     ]  # fmt: skip

@@ -12,7 +12,7 @@ import dataclasses
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,19 @@ def _report(
         "outputs": ["probabilities", *trained.memory_names()],
         "threshold": trained.experiment.evaluation.threshold,
         "bar": check.BAR,
-        "checks": [dataclasses.asdict(one) for one in checks],
+        "checks": [{**dataclasses.asdict(one), "shape": _laid(one.shape, trained, target)} for one in checks],
         "sha256": {path.name: files.sha256(path) for path in sorted(folder.iterdir())},
     }
+
+
+def _laid(shape: Sequence[int], trained: Trained, target: str) -> list[int]:
+    """The shape of images in the order in which the program takes them."""
+    *lead, height, width, channels = shape
+    if target == "stablehlo":
+        return list(shape)
+    if trained.data.example in ("volume", "series"):
+        return [*lead[:1], channels, *lead[1:], height, width]
+    return [*lead, channels, height, width]
 
 
 def _write_memory(path: Path, trained: Trained, target: str) -> None:
@@ -137,14 +147,18 @@ def _described(trained: Trained) -> dict[str, str]:
 
 def _torch(trained: Trained, folder: Path, open_size: bool) -> Runner:
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from jaxstroke.exports import torch_program
 
     twin = torch_program.twin_of(trained)
-    save_file(twin.state_dict(), folder / "weights.safetensors", metadata=_described(trained))
     program = torch_program.trace(trained, torch_program.module_of(trained, twin), open_size=open_size)
-    torch.export.save(program, folder / "program.pt2")
+    try:
+        save_file(twin.state_dict(), folder / "weights.safetensors", metadata=_described(trained))
+        torch.export.save(program, folder / "program.pt2")
+    except (SafetensorError, RuntimeError) as error:  # what these libraries make of a full disk
+        raise OSError(str(error).partition("\n")[0]) from None
     return torch_program.load(folder / "program.pt2", trained)
 
 

@@ -70,12 +70,15 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError):
+            damaged = None if packed else archive.testzip()  # each entry has a checksum, which PyTorch does not look at
+    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError):
         raise UserError(
             f"{path}: this is no PyTorch file of version 1.6 or later, or it is damaged; save it again as safetensors"
         ) from None
     if packed:
         raise UserError(f"{path}: it is compressed, which PyTorch's files are not; it is not read")
+    if damaged is not None:
+        raise UserError(f"{path}: it is damaged ({damaged} does not have its checksum); get the file anew")
 
 
 def _checked(path: Path, name: str, tensor: Tensor) -> Tensor:
