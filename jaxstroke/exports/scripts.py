@@ -20,8 +20,9 @@ except Exception as error:
 try:
 {run}
 except Exception as error:
-    sys.exit(f"error: {{sys.argv[1]}} has the shape {{images.shape}}, which does not fit; {takes} is expected, its size as "
-             f"report.json says ({{str(error).splitlines()[0] if str(error) else type(error).__name__}})")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    sys.exit(f"error: {{sys.argv[1]}} has the shape {{images.shape}}, which does not fit; {takes} is expected, "
+             f"its size as report.json says ({{reason}})")
 numpy.save("probabilities.npy", probabilities)
 print("probabilities.npy:", "x".join(map(str, probabilities.shape)), "- not a medical device")
 """
