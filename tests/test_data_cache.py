@@ -81,6 +81,8 @@ def test_the_second_time_nothing_is_prepared(
         ({"size": 24}, False),
         ({"spacing_mm": None}, False),
         ({"normalise": "zscore"}, False),
+        ({"normalise_of": {"ADC": "window"}}, False),
+        ({"normalise_of": {"CT": "window", "ADC": "median_iqr"}}, True),  # of no image here, and what it is anyway
         ({"groups": (("ADC",), ("DWI",))}, False),
     ],
 )

@@ -91,6 +91,25 @@ def test_windows_are_fixed_and_physical(header: nifti.Header) -> None:
         prepare.prepare(study_of(header, {"DWI": adc}), dataclasses.replace(data, groups=(("DWI",),)))
 
 
+def test_one_image_is_normalised_in_a_way_of_its_own(header: nifti.Header) -> None:
+    """Beside a map of mean 0 and deviation 1, CT by its window of 0 to 80 HU: the skull flattens no brain."""
+    inside = head((2, 32, 32)) != 0
+    ct = np.where(inside, 32.0, -1000.0).astype(np.float32)
+    ct[:, 8:10, 14:18] = 1000.0
+    ct[0, 16, 16] = 20.0
+    images = {"CBF": head((2, 32, 32)), "CT": ct}
+    data = dataclasses.replace(CT, groups=(("CBF", "CT"),), spacing_mm=None, normalise="zscore")
+    own = dataclasses.replace(data, normalise_of={"CT": "window"})
+    both, apart = (prepare.prepare(study_of(header, images, layout="isles2018"), one).images for one in (data, own))
+    np.testing.assert_array_equal(apart[..., 0], both[..., 0])
+    np.testing.assert_allclose(apart[:, 16, 14, 1], [0.4, 0.4])
+    np.testing.assert_allclose([apart[0, 16, 16, 1], apart[0, 8, 15, 1], apart[0, 0, 0, 1]], [0.25, 1, 0])
+    assert abs(both[0, 16, 16, 1] - both[0, 16, 14, 1]) < 0.1, "12 HU, where the window gives 0.15"
+    with pytest.raises(UserError, match=r"data\.normalise_of\.DWI=window: DWI has no fixed physical window"):
+        wrong = dataclasses.replace(MRI, groups=(("DWI",),), normalise_of={"DWI": "window"})
+        prepare.prepare(study_of(header, {"DWI": head((1, 32, 32))}), wrong)
+
+
 @pytest.mark.parametrize("background", [-23.0, -1000.0, 0.0, -3024.0])
 def test_the_head_of_a_ct_is_told_from_any_background(header: nifti.Header, background: float) -> None:
     """Outside becomes 0; inside, also where Tmax is 0, values are normalised."""

@@ -121,6 +121,7 @@ def test_unknown_name_names_the_nearest() -> None:
         ("evaluation.largest_component", "0", False),
         ("loss.terms.soft_dice", "0.5", 0.5),
         ("loss.level_weights", "0.25,0.75", (0.25, 0.75)),
+        ("data.normalise_of.CT", "window", "window"),
         ("optimiser.learning_rate", "1e-3", 0.001),
     ],
 )
@@ -156,6 +157,7 @@ def test_options_of_the_network_are_read_as_what_they_look_like(text: str, value
         ("loss.terms", "3", r"loss\.terms=3: a group such as .* is expected"),
         ("loss.terms", "{}", r"loss\.terms: at least one term with a weight above 0 is needed"),
         ("loss.focal_gamma", "nan", r"loss\.focal_gamma=nan: a number is expected"),
+        ("data.normalise_of.CT", "windows", r"data\.normalise_of\.CT=windows: it must be one of median_iqr, zscore"),
         ("data.size", "0", r"data\.size=0: a number from 1 to 4096 is expected"),
         ("data.groups", "[]", r"data\.groups: name at least one image in each group"),
         ("data.groups", '[["CBF"],["CBF"]]', r"data\.groups: CBF stands there twice"),

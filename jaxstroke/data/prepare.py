@@ -174,21 +174,24 @@ def _normalise(image: np.ndarray, head: np.ndarray, data: Data, layout: Layout, 
     """Normalises (D, H, W[, T]) inside the head and sets the rest to 0.
 
     median_iqr: (x - median) / IQR of each slice;  zscore: (x - mean) / sd of the volume, both clipped to +-8;
-    window: the layout's (low, high) of the modality to 0..1, clipped.  A spread of 0 counts as 1.
+    window: the layout's (low, high) of the modality to 0..1, clipped.  A spread of 0 counts as 1.  A modality's own
+    way (`data.normalise_of`) stands above the one for all: over a CT's skull and brain together the brain is flat.
     """
     result = np.zeros(image.shape, np.float32)
-    if data.normalise == "window":
+    how = data.normalisation(word)
+    if how == "window":
         if word not in layout.windows:
-            raise UserError(f"data.normalise=window: {word} has no fixed physical window; use median_iqr or zscore")
+            field = f"normalise_of.{word}" if word in data.normalise_of else "normalise"
+            raise UserError(f"data.{field}=window: {word} has no fixed physical window; use median_iqr or zscore")
         low, high = layout.windows[word]
         result[head] = np.clip((image[head] - low) / (high - low), 0, 1)
         return result
-    regions = [np.s_[:]] if data.normalise == "zscore" else [np.s_[index : index + 1] for index in range(len(image))]
+    regions = [np.s_[:]] if how == "zscore" else [np.s_[index : index + 1] for index in range(len(image))]
     for region in regions:
         inside = head[region]
         if inside.any():
             values = image[region][inside].astype(np.float64)
-            result[region][inside] = np.clip(_standardised(values, data.normalise), -CLIP, CLIP)
+            result[region][inside] = np.clip(_standardised(values, how), -CLIP, CLIP)
     return result
 
 

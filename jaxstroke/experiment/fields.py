@@ -27,6 +27,9 @@ Positive = Annotated[float, Range(0.0, above=True)]
 Fraction = Annotated[float, Range(0.0, 1.0)]
 
 
+Normalisation = Literal["median_iqr", "zscore", "window"]
+
+
 class Group:
     """What every group of fields does when it is made, whoever makes it: each value is brought to its declared type
     and range, and `check` looks at values together.  A group that exists is sound."""
@@ -64,7 +67,9 @@ class Data(Group):
     # In-plane pixel after resampling; None: the whole field of view is resized to `size`.
     spacing_mm: Annotated[float, Range(0.01, 100.0)] | None = None
     depth: Annotated[int, Range(1, 4096)] = 1  # slices in a clip or volume, time points in a series
-    normalise: Literal["median_iqr", "zscore", "window"] = "median_iqr"
+    normalise: Normalisation = "median_iqr"
+    # Of images that are not normalised as the others are; CT with its skull needs `window`.
+    normalise_of: Mapping[Word, Normalisation] = dataclasses.field(default_factory=dict)
     batch: Annotated[int, Range(1, 65536)] = 8
     lesion_fraction: Fraction = 0.0  # share of examples that must hold lesion; 0: as they come
     folds: Annotated[int, Range(2, _MOST)] = 5
@@ -94,6 +99,10 @@ class Data(Group):
     def channels(self) -> Words:
         """The modalities that are read from files."""
         return tuple(word for group in self.groups for word in group)
+
+    def normalisation(self, word: str) -> Normalisation:
+        """How an image is normalised."""
+        return self.normalise_of.get(word, self.normalise)
 
     @property
     def inputs(self) -> Words:

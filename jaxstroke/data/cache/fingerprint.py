@@ -25,6 +25,7 @@ def identity(path: Path) -> tuple[int, str]:
 
 def recipe_of(data: Data) -> dict[str, Any]:
     """The fields of `Data` that change what preparation writes."""
+    own = {word: data.normalise_of[word] for word in data.channels if data.normalisation(word) != data.normalise}
     return {
         "layout": data.layout,
         "channels": list(data.channels),
@@ -33,6 +34,8 @@ def recipe_of(data: Data) -> dict[str, Any]:
         "spacing_mm": data.spacing_mm,
         "normalise": data.normalise,
         "time_points": data.depth if data.example == "series" else None,
+        # Absent where there are none, as it was before there could be any.
+        **({"normalise_of": own} if own else {}),
     }
 
 
