@@ -11,18 +11,20 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_studies import isles2022_root, lesion, save
 
+from jaxstroke.augment import augment
 from jaxstroke.data import stream
 from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.case import Case
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Data
+from jaxstroke.experiment import Augment, Data
 
 SLICES = Data("isles2022", (("DWI",), ("ADC",)), size=16, spacing_mm=2.0, batch=4)
 CLIPS = dataclasses.replace(SLICES, example="clip", depth=3)
@@ -92,9 +94,29 @@ def test_a_series_is_time_points_of_one_slice(tmp_path: Path) -> None:
     )
     cache = build_cache([Case("case_1", "p", files, masks, "isles2018")], data, tmp_path / "cache")
     batches = list(stream.ordered_batches(cache, ["case_1"], data))
-    assert batches[0]["images"].shape == (2, 8, 32, 32, 1) and batches[0]["masks"].shape == (2, 32, 32, 1)
+    assert batches[0]["images"].shape == (2, 8, 32, 32, 2) and batches[0]["masks"].shape == (2, 32, 32, 1)
     np.testing.assert_allclose(batches[0]["images"][1, :, 16, 16, 0], (100 + 10 * np.arange(8)) / 200, rtol=1e-6)
     assert [bool(mask.any()) for mask in batches[0]["masks"]] == [False, True]
+
+
+def test_the_mirror_image_of_a_series_is_the_other_side_of_the_head_after_every_change(tmp_path: Path) -> None:
+    """The right half is .25, the left .75, wherever the head lies: cropped and turned, the two channels add up to 1."""
+    sides = np.zeros((48, 48, 1, 4), np.float32)
+    sides[6:30, 8:40], sides[18:30, 8:40] = 50, 150  # (X, Y): the head is not in the middle
+    files = {"CTP": save(tmp_path / "ctp.nii", sides - 1000 * (sides == 0))}
+    masks = {"lesion": save(tmp_path / "ot.nii", (sides[..., 0] == 150).astype(np.uint8))}
+    data = Data(
+        "isles2018", (("CTP",),), example="series", depth=4, size=24, spacing_mm=1.0, batch=4, normalise="window"
+    )
+    cache = build_cache([Case("case_1", "p", files, masks, "isles2018")], data, tmp_path / "cache")
+    batch = next(stream.training_batches(cache, ["case_1"], data, seed=3))
+    spec = Augment(probability=1.0, rotate_degrees=90.0, flip_left_right=True)
+    for images in (batch["images"], np.asarray(augment(jax.random.key(1), batch, spec)["images"])):
+        inner = (images > 0.2).all(axis=-1)
+        assert inner.mean() > 0.2
+        both = images.sum(axis=-1)
+        assert both.max() < 1.001, "the same side in both channels would give 1.5"
+        assert (both[inner] > 0.999).mean() > 0.9, "but for the head's edge, which sampling blends with the air"
 
 
 # --- determinism ---

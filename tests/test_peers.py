@@ -67,7 +67,7 @@ def arguments(name: str, height: int, width: int, batch: int = BATCH) -> tuple[j
     """What the network takes: images, and for clips also which slices are there."""
     example = registry.find(name).example
     lead = {"slice": (batch,), "clip": (batch, 3), "volume": (batch, 3), "series": (batch, 8)}[example]
-    channels = 1 if example == "series" else 2
+    channels = 2
     images = jax.random.normal(jax.random.key(1), (*lead, height, width, channels))
     return (images, jnp.ones(lead, bool)) if example == "clip" else (images,)
 

@@ -119,7 +119,7 @@ def test_odd_sizes_are_taken_or_the_sizes_that_can_be_are_named(name: str) -> No
         return
     built = registry.build(model, groups=entry.groups, targets=1, size=size)
     lead = (1,) if network.example == "slice" else (1, entry.depth)
-    channels = 1 if network.example == "series" else sum(entry.groups)
+    channels = 2 if network.example == "series" else sum(entry.groups)
     images = jax.ShapeDtypeStruct((*lead, size, size, channels), jnp.float32)
     inputs = (images, jax.ShapeDtypeStruct(lead, jnp.bool_)) if network.example == "clip" else (images,)
     outputs, _ = jax.eval_shape(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxstroke.data.cache.format import Cache, CachedStudy
+from jaxstroke.data.series import as_examples, beside_mirror
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
 from jaxstroke.process.orphans import end_with_parent
@@ -69,7 +70,7 @@ def training_batches(
     Yields:
       images (B, [T or D,] size, size, C) float32, masks and distance with K channels, index (B,) int64, and valid:
       (B, T) for clips and volumes, False where a study had fewer slices; (B,) otherwise.  A series is
-      images (B, T, size, size, 1) with masks (B, size, size, K).
+      images (B, T, size, size, 2), see `data.series`, with masks (B, size, size, K).
     """
     rows = range(data.batch) if rows is None else rows
     source = _Training(cache, tuple(studies), data, seed, rows, start_step)
@@ -215,13 +216,15 @@ def _cut(cache: Cache, data: Data, example: Example, corner: tuple[int, int], in
     arrays: dict[str, Any] = {}
     count = 0
     for kind in ("images", "masks", "distance"):
-        taken = cache.slices(example.study, kind, example.start, example.start + example.count)[:, rows, columns]
+        taken = cache.slices(example.study, kind, example.start, example.start + example.count)
+        taken = beside_mirror(taken) if kind == "images" and data.example == "series" else taken
+        taken = taken[:, rows, columns]
         count = len(taken)
         piece = np.zeros((length, data.size, data.size, taken.shape[-1]), np.float32)
         piece[:count] = taken
         arrays[kind] = piece if data.example in ("clip", "volume") else piece[0]
     if data.example == "series":
-        arrays["images"] = np.ascontiguousarray(np.moveaxis(arrays["images"], -1, 0)[..., None])
+        arrays["images"] = as_examples(arrays["images"])
     arrays["valid"] = np.arange(length) < count if data.example in ("clip", "volume") else np.array(True)
     arrays["index"] = np.array(index, np.int64)
     return arrays

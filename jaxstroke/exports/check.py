@@ -14,6 +14,7 @@ from jaxstroke import phantoms
 from jaxstroke.comparison.differences import relative_error
 from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.prepare import prepare
+from jaxstroke.data.series import as_examples, beside_mirror
 from jaxstroke.data.study import read_study
 from jaxstroke.exports.trained import Arrays, Trained
 from jaxstroke.inference.windows import pad_to
@@ -93,7 +94,7 @@ def _phantom(trained: Trained, slices: int) -> list[np.ndarray]:
         study = read_study(layout.find(root)[0], images=data.channels, masks=())
         images = prepare(study, data).images
     if data.example == "series":
-        images = np.moveaxis(images, -1, 1)[..., None]
+        images = as_examples(beside_mirror(images))
     if data.derived:  # what an earlier stage computes lies in 0..1; noise stands for it here
         noise = np.random.default_rng(0).uniform(size=(*images.shape[:-1], len(data.derived)))
         images = np.concatenate([images, noise.astype(np.float32)], axis=-1)

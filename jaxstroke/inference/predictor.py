@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxstroke import sharding
 from jaxstroke.data.prepare import prepare, restore
+from jaxstroke.data.series import as_examples, beside_mirror
 from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
@@ -114,6 +115,7 @@ class Predictor:
     def _slices(self, images: np.ndarray) -> np.ndarray:
         """Every window of every slice, a fixed number at a time."""
         size = self._data.size
+        images = beside_mirror(images) if self._data.example == "series" else images
         images, shape = pad_to(images, (1, size, size)), images.shape[:3]
         windows = corners(images.shape[1:3], (size, size))
         where = [(d, *corner) for d in range(shape[0]) for corner in windows]
@@ -122,7 +124,7 @@ class Predictor:
             piece = where[first : first + _SLICES_AT_A_TIME]
             window = np.stack([images[d, y : y + size, x : x + size] for d, y, x in piece])
             if self._data.example == "series":
-                window = np.moveaxis(window, -1, 1)[..., None]  # time points (H, W, T) become (T, H, W, 1)
+                window = as_examples(window)
             answer = np.asarray(self._run(self._variables, pad_to(window, (_SLICES_AT_A_TIME,))))
             for (d, y, x), probabilities in zip(piece, answer[: len(piece)], strict=True):
                 blend.add((d, y, x), probabilities[None])

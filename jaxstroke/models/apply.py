@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxstroke.data import series
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.models import registry
@@ -32,11 +33,12 @@ def build(experiment: Experiment, **fields: Any) -> nn.Module:
 
 
 def example_shape(data: Data) -> tuple[int, ...]:
-    """The shape of one example's images: (H, W, C), (T, H, W, C), (D, H, W, C) or (T, H, W, 1)."""
+    """The shape of one example's images: (H, W, C), (T, H, W, C), (D, H, W, C) or (T, H, W, 2)."""
     plane = (data.size, data.size)
     if data.example == "slice":
         return (*plane, len(data.inputs))
-    return (data.depth, *plane, len(data.inputs))
+    mirrored = series.CHANNELS if data.example == "series" else 1
+    return (data.depth, *plane, mirrored * len(data.inputs))
 
 
 def valid_shape(data: Data) -> tuple[int, ...]:

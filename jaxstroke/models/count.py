@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from jaxstroke.data import series
 from jaxstroke.experiment import Model
 from jaxstroke.models import registry
 from jaxstroke.models.nn.resize import INTERPOLATION
@@ -43,7 +44,8 @@ def input_shape(entry: registry.Entry) -> tuple[int, ...]:
     """The images of one example of a line of the catalogue, without the batch axis."""
     plane = (entry.size, entry.size)
     example = registry.find(entry.network).example
-    return (*plane, sum(entry.groups)) if example == "slice" else (entry.depth, *plane, sum(entry.groups))
+    channels = sum(entry.groups) * (series.CHANNELS if example == "series" else 1)
+    return (*plane, channels) if example == "slice" else (entry.depth, *plane, channels)
 
 
 def measure(entry: registry.Entry) -> Size:

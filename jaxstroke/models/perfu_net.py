@@ -3,9 +3,9 @@
 "PerfU-Net: Baseline infarct estimation from CT perfusion source data for acute ischemic stroke", Med. Image Anal.
 What its abstract fixes: a "symmetry-aware spatio-temporal" model that encodes the series and decodes a static map, and
 "an attention module on the skip-connections to match the dimensions of the encoder and decoder".
-Ours: the mirror image (left to right) is a second channel; three levels of conv 3 x 3 x 3 - BN - ReLU twice over time
-and plane, 32, 64, 128 channels, with (2, 2, 2) max-pooling between, in time as long as two time points are left; at
-each level the attention reduces time,
+Ours: the mirror image (left to right) is a second channel, which comes with the batch, as it is taken before any crop
+or rotation; three levels of conv 3 x 3 x 3 - BN - ReLU twice over time and plane, 32, 64, 128 channels, with (2, 2, 2)
+max-pooling between, in time as long as two time points are left; at each level the attention reduces time,
 
     F_l(x) = sum_t a_t(x) E_l(t, x),   a(x) = softmax over t of a 1 x 1 x 1 convolution of E_l(., x)
 
@@ -21,7 +21,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jaxstroke.models.nn.batch_norm_unet import Decoder, doubling_widths, require_pixels
 from jaxstroke.models.nn.blocks import TORCH_KERNEL, LogitHead
@@ -54,7 +53,7 @@ class TimeAttention(nn.Module):
 
 
 class PerfUNet(nn.Module):
-    """images (B, T, H, W, 1), the time points of one slice -> Outputs with logits (B, H, W, targets)."""
+    """images (B, T, H, W, 2), a slice over time and its mirror image -> Outputs with logits (B, H, W, targets)."""
 
     targets: int = 1
     width: int = 32
@@ -65,8 +64,7 @@ class PerfUNet(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
         require_pixels(images, 2 ** (LEVELS - 1))
         settings: dict[str, Any] = dict(axis_name=self.axis_name, dtype=self.dtype)
-        x = jnp.concatenate([images, images[..., ::-1, :]], axis=-1)
-        static = []
+        x, static = images, []
         for number, features in enumerate(doubling_widths(self.width, LEVELS), start=1):
             x = x if number == 1 else _pool_time(max_pool(x))
             x = VolumeDoubleConv(features, features, name=f"encoder{number}", **settings)(x, train=train)

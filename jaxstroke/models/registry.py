@@ -46,9 +46,9 @@ class Network:
     """A network that can be trained.
 
     `example` says what one example is: a slice (H, W, C), a clip of slices (T, H, W, C), a volume (D, H, W, C), or
-    a series of time points of one slice (T, H, W, 1).  The module's fields are its options; of these `groups`
-    (channels in each modality group), `targets` (targets) and `size` (pixels) are filled in from the experiment where
-    the module has them.  `multiple` is what height and width must be divisible by.
+    a series of time points of one slice and of its mirror image (T, H, W, 2).  The module's fields are its options; of
+    these `groups` (channels in each modality group), `targets` (targets) and `size` (pixels) are filled in from the
+    experiment where the module has them.  `multiple` is what height and width must be divisible by.
     """
 
     name: str

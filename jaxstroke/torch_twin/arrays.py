@@ -3,7 +3,7 @@
     slices   (B, H, W, C)     <->  (B, C, H, W)
     clips    (B, T, H, W, C)  <->  (B, T, C, H, W)     slices of a clip are taken one by one
     volumes  (B, D, H, W, C)  <->  (B, C, D, H, W)     convolutions run through the slices
-    series   (B, T, H, W, 1)  <->  (B, 1, T, H, W)
+    series   (B, T, H, W, 2)  <->  (B, 2, T, H, W)
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class TimeAttention(nn.Module):
 
 
 class PerfUNet(nn.Module):
-    """(B, 1, T, H, W), the time points of one slice -> logits (B, K, H, W)."""
+    """(B, 2, T, H, W), the time points of one slice and of its mirror image -> logits (B, K, H, W)."""
 
     def __init__(self, *, targets: int, width: int) -> None:
         super().__init__()
@@ -40,8 +40,7 @@ class PerfUNet(nn.Module):
         self.head = LogitHead(width, targets)
 
     def forward(self, images: Tensor) -> Outputs:
-        x = torch.cat([images, images.flip(-1)], dim=1)
-        static = []
+        x, static = images, []
         for number in range(1, LEVELS + 1):
             if number > 1:
                 x = F.max_pool3d(x, (2 if x.shape[2] > 1 else 1, 2, 2))
