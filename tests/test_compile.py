@@ -255,7 +255,7 @@ def test_the_door_on_cpu_devices() -> None:
     # Beside the gradient go the statistics of batch normalisation, there and back, and the figures.
     assert gradient <= train["payload_bytes"]["all-reduce"] < 1.5 * gradient
     assert train["sent_bytes"]["all-reduce"] == pytest.approx(2 * 7 / 8 * train["payload_bytes"]["all-reduce"])
-    assert 2 < train["flops"] / forward["flops"] <= 3  # backward is twice forward, but for the first layer
+    assert 2 < train["flops"] / forward["flops"] < 3  # backward is twice forward, but for the images of the first layer
     assert train["memory_bytes"] > forward["memory_bytes"] > 0
     assert train["unknown_loops"] == 0
 

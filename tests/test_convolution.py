@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxstroke.models import count
 from jaxstroke.models.nn.convolution import convolve
 
 BOUNDS = {"float32": 1e-5, "float64": 1e-13, "bfloat16": 2e-2}
@@ -141,3 +142,30 @@ def test_a_gradient_that_nobody_asks_for_is_not_computed() -> None:
     x, kernel, _ = _draw((2, 8, 8, 4), (3, 3, 4, 4), "float32")
     text = jax.jit(jax.grad(lambda k: (_ours(x, k) ** 2).sum())).lower(kernel).compile().as_text()
     assert text is not None and text.count(" convolution(") == 2  # forward, and the kernel's
+
+
+def test_a_gradient_takes_as_many_products_as_the_forward_and_what_nobody_asks_for_takes_none() -> None:
+    """As the compilers keep it: neither the forward once more, nor the gradient of the images of a first layer."""
+    x, kernel, _ = _draw((2, 8, 8, 3), (3, 3, 3, 4), "float32")
+
+    def loss(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(_ours(x, kernel)))
+
+    forward = count.count_macs(_ours, x, kernel)
+    assert forward == 2 * 8 * 8 * 9 * 3 * 4
+    assert count.count_macs(jax.grad(loss, argnums=(0, 1)), x, kernel) == 3 * forward
+    assert count.count_macs(jax.grad(loss, argnums=1), x, kernel) == 2 * forward
+
+
+def test_products_of_a_scan_that_nothing_uses_are_not_counted() -> None:
+    matrix = jnp.ones((4, 4))
+
+    def turns(carry: jax.Array, row: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return carry @ matrix, row @ matrix  # 64 and 64
+
+    def last(carry: jax.Array, rows: jax.Array) -> jax.Array:
+        return jax.lax.scan(turns, carry, rows)[0]
+
+    arrays = jnp.ones((4, 4)), jnp.ones((5, 4, 4))
+    assert count.count_macs(last, *arrays) == 5 * 64
+    assert count.count_macs(lambda *x: jax.lax.scan(turns, *x), *arrays) == 5 * 128

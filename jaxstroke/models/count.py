@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -89,17 +89,35 @@ def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
     return jaxpr_macs(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def jaxpr_macs(jaxpr: core.Jaxpr) -> int:
-    return sum(_equation_macs(equation) for equation in jaxpr.eqns if not _interpolates(equation))
+def jaxpr_macs(jaxpr: core.Jaxpr, used: Sequence[bool] | None = None) -> int:
+    """What nothing is made of is not counted, as no compiler keeps it: the gradient of a batch's images, for one.
+
+    `used` says so of each result; all are, if it is not given.
+    """
+    results = zip(jaxpr.outvars, used or [True] * len(jaxpr.outvars), strict=True)
+    wanted = {id(variable) for variable, is_used in results if is_used}
+    macs = 0
+    for equation in reversed(jaxpr.eqns):
+        its = [id(variable) in wanted for variable in equation.outvars]
+        if any(its) or equation.effects:
+            wanted |= {id(variable) for variable in equation.invars}
+            macs += 0 if _interpolates(equation) else _equation_macs(equation, its)
+    return macs
 
 
-def _equation_macs(equation: Any) -> int:
+def _equation_macs(equation: Any, used: Sequence[bool]) -> int:
     name = equation.primitive.name
     if name == "conv_general_dilated":
         return _convolution_macs(equation)
     if name == "dot_general":
         return _product_macs(equation)
-    inner = [jaxpr_macs(jaxpr) for jaxpr in _inner_jaxprs(equation.params)]
+    if name == "scan":  # what is carried may be used by the next turn
+        carried = equation.params["num_carry"]
+        used = [True] * carried + list(used[carried:])
+    inner = [
+        jaxpr_macs(jaxpr, used if len(jaxpr.outvars) == len(used) else None)
+        for jaxpr in _inner_jaxprs(equation.params)
+    ]
     if name == "scan":
         return equation.params["length"] * sum(inner)
     if name == "cond":

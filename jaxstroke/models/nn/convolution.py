@@ -94,7 +94,9 @@ def _backward(precision: Any, kept: tuple[jax.Array, jax.Array], g: jax.Array) -
             def of_one(one: jax.Array) -> jax.Array:
                 return _plain(one, arrays[1], precision) if argument == 0 else _plain(arrays[0], one, precision)
 
-            return jax.vjp(of_one, arrays[argument])[1](arrays[2])[0]
+            # Transposed, not differentiated: that would put the forward into the program once more, which is then
+            # thrown away, but not before `count` has counted it.
+            return jax.linear_transpose(of_one, arrays[argument])(arrays[2])[0]
 
         return jax.lax.platform_dependent(x, kernel, g, cpu=functools.partial(quick, precision), default=own)
 
