@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import chex
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -22,6 +24,8 @@ from jaxstroke import sharding, train
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment, catalogue, overrides
 from jaxstroke.models import apply
+from jaxstroke.models.nn.blocks import ConvNormAct, LogitHead
+from jaxstroke.models.outputs import Outputs
 from jaxstroke.process import job, signals
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.schedules import build_optimiser, learning_rate
@@ -136,6 +140,39 @@ def test_a_batch_in_microbatches_is_the_mean_over_them() -> None:
     (loss, norm, one), (loss_of_two, norm_of_two, other) = ended
     assert loss_of_two == pytest.approx(loss, rel=1e-5) and norm_of_two == pytest.approx(norm, rel=1e-3)
     assert int(other.step) == int(one.step) == 1
+
+
+class OneBlock(nn.Module):
+    """The least network with batch normalisation."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
+        return Outputs(LogitHead(1)(ConvNormAct(4)(images, train=train)))
+
+
+def test_batch_normalisation_sees_one_microbatch_at_a_time() -> None:
+    """Loss and statistics are those of the microbatches taken alone, in turn, and not of the whole batch."""
+    whole = _small(EXPERIMENT, **{"augment.probability": 0.0})
+    halved = overrides.override(whole, {"parallel.microbatches": 2})
+    network, optimiser = OneBlock(), _optimiser(whole)
+    batch = _batch(whole.data, 8)
+    batch["images"][1::2] *= 4  # a microbatch takes every other row
+    state = states.create(network, optimiser, whole.data, seed=0)
+    at_once, in_two = (jax.jit(steps.train_step(one, network, optimiser)) for one in (whole, halved))
+    (of_all, all_figures), (of_two, two_figures) = at_once(state, batch), in_two(state, batch)
+
+    losses, alone = [], state
+    for first in (0, 1):
+        half = {name: rows[first::2] for name, rows in batch.items()}
+        after, figures = at_once(state.replace(batch_stats=alone.batch_stats), half)
+        losses, alone = [*losses, float(figures["loss"])], after
+    assert float(two_figures["loss"]) == pytest.approx(np.mean(losses), rel=1e-6)
+    chex.assert_trees_all_close(of_two.batch_stats, alone.batch_stats, rtol=1e-5)
+
+    norms = float(two_figures["gradient_norm"]), float(all_figures["gradient_norm"])
+    assert abs(norms[0] / norms[1] - 1) > 1e-2, "which rounding does not do"
+    apart = jax.tree.map(lambda a, b: np.abs(a - b).max(), of_two.batch_stats, of_all.batch_stats)
+    assert max(jax.tree.leaves(apart)) > 1e-2
 
 
 @pytest.mark.parametrize("name", ["cascade_isles18", "crossdomain_v1", "dme_isles18", "mdanet_isles18"])

@@ -216,11 +216,16 @@ class Cascade(Group):
 
 @dataclasses.dataclass(frozen=True)
 class Parallel(Group):
-    """How a step is spread over devices; it changes speed and memory, and the figures by rounding alone.
+    """How a step is spread over devices, for speed and memory.
 
     `map`: `jit` compiles one program of the whole batch and lets the compiler cut it, `pmap` runs the step on each
-    device with explicit sums over them.  `microbatches`: the batch goes through in so many, one after another.
-    `shard_optimiser`: each device keeps a share of the optimiser's state instead of all of it.
+    device with explicit sums over them.  `shard_optimiser`: each device keeps a share of the optimiser's state instead
+    of all of it.  Both, and the number of devices, change the figures by rounding alone.
+
+    `microbatches`: the batch goes through in so many, one after another, and the step takes the mean of their losses
+    and gradients.  That is the whole batch's but for rounding only where a network has neither batch normalisation
+    nor dropout and all slices are there: batch normalisation takes the statistics of one microbatch, and its running
+    ones move once for each; dropout draws anew; the padding of a volume or clip counts within its microbatch.
     """
 
     map: Literal["jit", "pmap"] = "jit"
