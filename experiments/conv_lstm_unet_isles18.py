@@ -27,5 +27,6 @@ SMALL = {
     "model.width": 8,
     "optimiser.learning_rate": 2e-3,
     "training.epochs": 20,
+    "training.slices_per_step": None,
     "training.patience_epochs": None,
 }

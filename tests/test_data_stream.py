@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import multiprocessing
 import os
 import signal
@@ -24,7 +25,7 @@ from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.case import Case
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Augment, Data
+from jaxstroke.experiment import Augment, Data, catalogue, overrides
 
 SLICES = Data("isles2022", (("DWI",), ("ADC",)), size=16, spacing_mm=2.0, batch=4)
 CLIPS = dataclasses.replace(SLICES, example="clip", depth=3)
@@ -232,6 +233,20 @@ def test_masks_and_distances_are_cut_with_the_image(cache: Cache) -> None:
     assert (batch["distance"][batch["masks"] == 1] <= 0).all() and (batch["distance"][batch["masks"] == 0] > 0).all()
     corners = {tuple(np.argwhere(mask[..., 0])[0]) for mask in batch["masks"]}
     assert len(corners) > 10, "the lesion is not always in the same place of the crop"
+
+
+def test_an_epoch_counts_examples_or_slices(cache: Cache) -> None:
+    """7, 2 and 5 slices are 3, 1 and 2 clips of 3: three batches of 2 clips, or five of 3 of 14 slices."""
+    small = {"data.layout": "isles2022", "data.example": "clip", "data.depth": 3, "data.batch": 2}
+    experiment = overrides.override(catalogue.load("dme_isles18", scale="small"), small)
+    told = {"{}": 3, '{"training.slices_per_step": 3}': 5, '{"training.steps_per_epoch": 7}': 7}
+    for changes, steps in told.items():
+        one = overrides.override(experiment, json.loads(changes))
+        assert stream.steps_per_epoch(cache, names(cache), one) == steps
+    wider = overrides.override(experiment, {"training.slices_per_step": 3, "data.batch": 8})
+    assert stream.steps_per_epoch(cache, names(cache), wider) == 5, "whatever the batch"
+    with pytest.raises(UserError, match=r"training\.slices_per_step=3: training\.steps_per_epoch=7"):
+        overrides.override(wider, {"training.steps_per_epoch": 7})
 
 
 @given(position=st.integers(0, 30), length=st.integers(1, 40), extent=st.integers(1, 40), seed=st.integers(0, 99))

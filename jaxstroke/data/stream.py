@@ -19,7 +19,7 @@ import numpy as np
 from jaxstroke.data.cache.format import Cache, CachedStudy
 from jaxstroke.data.series import as_examples, beside_mirror
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Data
+from jaxstroke.experiment import Data, Experiment
 from jaxstroke.process.orphans import end_with_parent
 
 Batch = dict[str, np.ndarray]
@@ -57,6 +57,21 @@ def examples(cache: Cache, studies: Sequence[str], data: Data) -> tuple[Example,
 
 def examples_per_epoch(cache: Cache, studies: Sequence[str], data: Data) -> int:
     return len(examples(cache, studies, data))
+
+
+def steps_per_epoch(cache: Cache, studies: Sequence[str], experiment: Experiment) -> int:
+    """As many as the experiment says, or as it takes to see every example, or every slice, once.
+
+    Clips of studies with fewer slices than a clip are padded: counting slices gives the steps that a batch of so many
+    slices would take.
+    """
+    training, data = experiment.training, experiment.data
+    if training.steps_per_epoch:
+        return training.steps_per_epoch
+    if training.slices_per_step:
+        slices = sum(cache.study(name).slices for name in studies)
+        return max(1, round(slices / training.slices_per_step))
+    return max(1, round(examples_per_epoch(cache, studies, data) / data.batch))
 
 
 def training_batches(

@@ -183,11 +183,19 @@ class Augment(Group):
 class Training(Group):
     epochs: Count = 200
     steps_per_epoch: Count | None = None  # None: as many as it takes to see as many examples as there are
+    slices_per_step: Count | None = None  # else: as many as there are slices to train on, divided by this
     seed: Seed = 0
     patience_epochs: Count | None = None  # stop when the validation loss has not fallen for so long
     validate_every_epochs: Count = 1
     keep_last: Count = 2  # checkpoints, beside the best
     keep_every_epochs: Count | None = None  # and these for ever
+
+    def check(self) -> None:
+        if self.steps_per_epoch and self.slices_per_step:
+            raise UserError(
+                f"training.slices_per_step={self.slices_per_step}: training.steps_per_epoch={self.steps_per_epoch} "
+                "says the length of an epoch already; set one of them to none"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

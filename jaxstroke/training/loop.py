@@ -92,9 +92,7 @@ class Training:
         self._mesh = sharding.make_mesh()
         sharding.check_batch(data.batch, self._mesh, experiment.parallel.microbatches)
         self._rows = sharding.own_rows(data.batch)
-        self.steps_per_epoch = experiment.training.steps_per_epoch or max(
-            1, round(stream.examples_per_epoch(cache, split.train, data) / data.batch)
-        )
+        self.steps_per_epoch = stream.steps_per_epoch(cache, split.train, experiment)
         self.last_step = experiment.training.epochs * self.steps_per_epoch
         self._rate = learning_rate(
             experiment.schedule,
