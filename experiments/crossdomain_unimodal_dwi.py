@@ -5,7 +5,7 @@ MICCAI 2023; Table 1, Unimodal.
 Command: python -m jaxstroke.train --exp crossdomain_unimodal_dwi
 Published, Dice against reader 1 and reader 2: 0.45 +- 0.34 and 0.45 +- 0.34, on 82 studies of one hospital that are not
 public.
-Everything but the modality is that of `crossdomain_v1`.
+Everything but the modality is that of `crossdomain_v1`; `literal` has the text's five pools.
 Cost: 26.1 M parameters, 19.6 G multiply-accumulates a slice.
 """
 
@@ -25,3 +25,5 @@ EXPERIMENT = dataclasses.replace(
 )
 
 SMALL = small("crossdomain_v1")
+
+VARIANTS = {"literal": {"model.literal": True}}

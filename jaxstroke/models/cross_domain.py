@@ -11,7 +11,7 @@ As the authors' published code shows: the bottleneck is not pooled and the skips
 upsampling, a block before and a block after each skip, dropout 0.3 at the end of a block, BatchNorm with momentum 0.99
 and epsilon 1e-3, Glorot initialisation; in V2 and V3 each decoder starts from its own bottleneck.  Where the text says
 otherwise two options follow it: `literal` (five pools and five skips, down to 7 x 7) and `joint` (V2 and V3 start from
-the concatenation too).
+the concatenation too; the lines of the listing that end in `_literal` have both).
 Ours: in the residual block, what is added to each convolution's result is that convolution's own input.
 """
 
@@ -133,10 +133,10 @@ CATALOGUE = tuple(
         "cross_domain",
         224,
         (1,) if version == "unimodal" else (1, 1),
-        {"version": version, **options},
+        {"version": version, **options, **({"joint": True} if suffix and version in ("v2", "v3") else {})},
         targets=1 if version == "unimodal" else 2,
     )
     for version in ("unimodal", "v1", "v2", "v3")
-    for suffix, options in (("", {}), ("_joint", {"joint": True}), ("_literal", {"literal": True}))
+    for suffix, options in (("", {}), ("_joint", {}), ("_literal", {"literal": True}))
     if not (suffix == "_joint" and version in ("unimodal", "v1"))
 )
