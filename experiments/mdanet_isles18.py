@@ -13,6 +13,9 @@ From the paper: CBF and CBV against MTT and Tmax, batch 16, Adam 1e-3 (0.9, 0.99
 of weight 1, flips, rotation by up to 90 degrees, scaling by 0.8 to 1.2, five-fold cross-validation (`data.fold`).  From
 its operation counts: 224 x 224.  Ours, as it does not say: 200 epochs, folds by patient, normalisation by median and
 interquartile range; in Table 4 the skips change and the subtraction after the graph block stays.
+The paper speaks of no validation set.  The default holds back a fifth of the other folds' patients to choose the epoch
+by, which trains on 58 to 64 of the public cases; `all_train` trains on all four folds, some 75 cases, and takes the
+last epoch.
 Table 3's fourth row and Table 6's first are one network and one loss, and the paper prints the same figures for both.
 Cost: 6.61 M parameters, 11.1 G multiply-accumulates a slice.
 """
@@ -47,7 +50,11 @@ SMALL = {
     "training.epochs": 20,
 }
 
+# Five folds without a validation set, as the paper has them: all of the other four train, and the last epoch counts.
+ALL_TRAIN = {"data.validation_fraction": 0.0, "evaluation.choose_by": "last"}
+
 VARIANTS = {
+    "all_train": ALL_TRAIN,
     # Table 3: difference-aware skips, multi-scale blocks, graph fusion and similarity loss, added in turn to U-Net
     "unet": {"model.name": "unet", "loss.terms": SEGMENTATION},
     "dasc": {"model.blocks": "double", "model.fusion": "none", "loss.terms": SEGMENTATION},

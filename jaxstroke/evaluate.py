@@ -12,6 +12,7 @@ from jaxstroke import command, console
 from jaxstroke.process import door
 
 if TYPE_CHECKING:
+    from jaxstroke.experiment import Experiment
     from jaxstroke.inference.held_out import HeldOut
     from jaxstroke.metrics.probability import Reliability
     from jaxstroke.runs.folder import RunFolder
@@ -29,9 +30,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument(
         "--choose-by",
-        choices=("dice", "slice_dice_empty_1", "slice_dice_empty_0"),
+        choices=("dice", "slice_dice_empty_1", "slice_dice_empty_0", "last"),
         default="",
-        help="the validation score whose best checkpoint is judged; default: as the experiment says",
+        help="the validation score whose best checkpoint is judged, or last; default: as the experiment says",
     )
     parser.add_argument("--rules", metavar="NAME", default="isles22", help="the convention of scoring; default isles22")
     parser.add_argument("--cases", action="store_true", help="print every study, not the sums alone")
@@ -84,7 +85,7 @@ def main(arguments: list[str]) -> int:
     keeper.close()
     kept.write(run.path / "evaluation" / name / kept.FILE, masks)
     written = _write(run, name, rows, curves, studies)
-    _print(rows, studies, every_case=args.cases)
+    _print(rows, studies, experiment, every_case=args.cases)
     console.say(f"every score of every study: {written}")
     console.say(f"to look at: {report.write(run.path / 'report.html', [run], split=name)}")
     study = str(folder_of(studies.cases[0], studies.source.root))
@@ -92,7 +93,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _print(rows: Rows, studies: HeldOut, *, every_case: bool) -> None:
+def _print(rows: Rows, studies: HeldOut, experiment: Experiment, *, every_case: bool) -> None:
     from jaxstroke.inference import evaluation
     from jaxstroke.judging import tables
 
@@ -101,7 +102,9 @@ def _print(rows: Rows, studies: HeldOut, *, every_case: bool) -> None:
         tables.cases([{**row, "case": f"{row['study']} {row['target']} {row['system']}"} for row in rows])
     title = f"mean over {len(studies.cases)} {studies.words}" + (" [PHANTOM]" if studies.source.phantom else "")
     console.say()
-    tables.systems(lines, title)
+    # A checkpoint chosen by the mean over slices is a claim about it, which hangs on what an empty slice is worth.
+    by_slices = experiment.evaluation.choose_by.startswith("slice_dice")
+    tables.systems(lines, title, also=tables.SLICES_SHOWN if by_slices else ())
     first = lines[0]
     own = [row for row in rows if (row["system"], row["target"]) == (first["system"], first["target"])]
     tables.strata(own)
@@ -119,6 +122,7 @@ def _write(run: RunFolder, name: str, rows: Rows, curves: dict[str, Reliability]
     phantom = studies.source.phantom
     files.write_text(folder / written.CSV, written.csv_text(rows, phantom=phantom))
     made = {word: about[word] for word in ("jaxstroke", "versions", "commit", "device", "data_fingerprint", "seed")}
+    targets = dict.fromkeys(row["target"] for row in rows)
     of_system = {
         system: [row for row in rows if row["system"] == system] for system in dict.fromkeys(r["system"] for r in rows)
     }
@@ -133,6 +137,11 @@ def _write(run: RunFolder, name: str, rows: Rows, curves: dict[str, Reliability]
         "strata": {
             system: {way: _strata(grouped) for way, grouped in strata.strata(own).items()}
             for system, own in of_system.items()
+        },
+        "strata_by_patient": {
+            system: {way: _strata(grouped) for way, grouped in strata.strata(strata.by_patient(own)).items()}
+            for system, own in of_system.items()
+            if len(targets) == 1 and strata.shared_patients(own)
         },
         "reliability": {system: curve.rows() for system, curve in curves.items()},
     }

@@ -203,12 +203,12 @@ class Evaluation(Group):
     """How probabilities become a mask, and by which validation score the best checkpoint is chosen.
 
     `dice` is the mean over studies; the other two are means over slices, in which a slice without lesion in either mask
-    counts 1 or 0.
+    counts 1 or 0; `last` takes the weights of the last epoch, as a run without validation studies must.
     """
 
     threshold: Fraction = 0.5
     largest_component: bool = False
-    choose_by: Literal["dice", "slice_dice_empty_1", "slice_dice_empty_0"] = "dice"
+    choose_by: Literal["dice", "slice_dice_empty_1", "slice_dice_empty_0", "last"] = "dice"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jaxstroke.metrics.scorecard import COLUMNS, Column
 Row = Mapping[str, Any]
 SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "volume_difference_ml", "lesion_f1")
 STRATA_SHOWN = ("dice", "recall", "hd95_mm", "volume_difference_ml", "lesion_f1", "missed_lesion_rate", "undetected")
+SLICES_SHOWN = ("slice_dice_empty_1", "slice_dice_empty_0")
 LEGEND = "(n): studies where the score is defined, when not all; +- is the standard deviation over studies"
 
 
@@ -38,10 +39,10 @@ def cases(rows: Sequence[Row]) -> None:
     console.table(["case", *(COLUMNS[name].heading for name in SHOWN)], lines)
 
 
-def systems(lines: Sequence[Mapping[str, Any]], title: str) -> None:
-    """A line for each system, and for each annotation where there are several."""
+def systems(lines: Sequence[Mapping[str, Any]], title: str, *, also: Sequence[str] = ()) -> None:
+    """A line for each system, and for each annotation where there are several; `also` are scores beside the usual."""
     several = len({line["target"] for line in lines}) > 1
-    shown = [name for name in (*SHOWN, "auc") if any(name in line["scores"] for line in lines)]
+    shown = [name for name in (*SHOWN, *also, "auc") if any(name in line["scores"] for line in lines)]
     cells = []
     for line in lines:
         name = f"{line['system']} ({line['target']})" if several else line["system"]
@@ -69,19 +70,24 @@ def means(rows: Sequence[Row], *, phantom: bool) -> None:
 
 
 def strata(rows: Sequence[Row]) -> None:
-    """The means of each stratum; and of patients, where studies share one."""
+    """The means of each stratum; where studies share a patient, also with the slabs of each pooled."""
+    _strata(rows, "by stratum")
+    if sorting.shared_patients(rows):
+        _strata(sorting.by_patient(rows), "by stratum, the slabs of a patient pooled", everything="all patients")
+
+
+def _strata(rows: Sequence[Row], title: str, *, everything: str = "") -> None:
     lines = []
     for way, grouped in sorting.strata(rows).items():
         for word, members in grouped.items():
             label = word if way != "quality" else f"quality: {word}"
             lines.append([label, str(len(members)), *_means(members)])
-    if sorting.shared_patients(rows):
-        patients = sorting.by_patient(rows)
-        lines.append(["by patient", str(len(patients)), *_means(patients)])
+    if everything:
+        lines.append([everything, str(len(rows)), *_means(rows)])
     if not lines:
         return
     console.say()
-    console.table(["stratum", "n", *(COLUMNS[name].heading for name in STRATA_SHOWN)], lines, title="by stratum")
+    console.table(["stratum", "n", *(COLUMNS[name].heading for name in STRATA_SHOWN)], lines, title=title)
 
 
 def _means(rows: Sequence[Row]) -> list[str]:

@@ -54,6 +54,8 @@ class Report:
         self._record("train", figures, step)
 
     def validated(self, row: dict[str, Any], *, best: bool) -> None:
+        if math.isnan(row["dice"]):
+            return
         hd95 = "-" if math.isnan(row["hd95_mm"]) else f"{row['hd95_mm']:.1f} mm"
         self._parts["dice"] = f"validation Dice {row['dice']:.3f}{' (best)' if best else ''} HD95 {hd95}"
         self.note("")

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxstroke import sharding
 from jaxstroke.data import stream
 from jaxstroke.data.cache.format import Cache
+from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference.postprocess import mask_of
 from jaxstroke.inference.predictor import Predictor
@@ -34,6 +35,11 @@ class Validation:
         validation_step: Callable[..., Any],
         mesh: Mesh,
     ) -> None:
+        if not studies and experiment.training.patience_epochs is not None:
+            raise UserError(
+                f"training.patience_epochs={experiment.training.patience_epochs}: there is no validation study whose "
+                "loss could stop falling; set it to none, or data.validation_fraction above 0"
+            )
         self._experiment = experiment
         self._cache = cache
         self._studies = studies
@@ -47,9 +53,12 @@ class Validation:
     ) -> dict[str, float] | None:
         """Returns validation_loss, the scores of `CHOICES`, and hd95_mm, the mean over studies where it is defined.
 
-        None where it was asked to stop in between, which is looked at after each study and each batch: equally often in
-        every process, each of which judges its share of the studies.
+        All of them are undefined without validation studies.  None where it was asked to stop in between, which is
+        looked at after each study and each batch: equally often in every process, each of which judges its share of the
+        studies.
         """
+        if not self._studies:  # nothing to choose by: the last weights count
+            return dict.fromkeys(("validation_loss", *CHOICES, "hd95_mm"), math.nan)
         scores = self._scores(state, asked_to_stop)
         loss = None if scores is None else self._loss(state, asked_to_stop)
         if scores is None or loss is None:
