@@ -39,6 +39,11 @@ def warn(text: str) -> None:
         _print(f"warning: {text}", sys.stderr)
 
 
+def error(text: str) -> None:
+    """Where the work goes on to its end and still is not whole; what ends it at once is a `UserError`."""
+    _print(f"error: {text}", sys.stderr)
+
+
 def _print(text: str, stream: TextIO) -> None:
     """Work goes on when whoever read its output went away (`| head`): it did not ask it to stop."""
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
-from typing import Any
 
 from jaxstroke import command, console
 from jaxstroke.process import door
@@ -32,8 +32,8 @@ def main(arguments: list[str]) -> int:
     console.say(f"predicting {args.study} with {args.run}")
     from jaxstroke import files
     from jaxstroke.data.layouts import find_layout, study_from_folder
-    from jaxstroke.data.study import read_study
-    from jaxstroke.inference import predictor, system, written
+    from jaxstroke.errors import UserError
+    from jaxstroke.inference import many, predictor, system, written
     from jaxstroke.phantoms.marker import phantom_facts
     from jaxstroke.process import compiled_programs
     from jaxstroke.runs.folder import RunFolder
@@ -55,26 +55,33 @@ def main(arguments: list[str]) -> int:
     trained_on_phantom = about["phantom"]
     if trained_on_phantom:
         console.say(f"*** {console.TRAINED_ON_PHANTOMS} ***")
-    report: list[dict[str, Any]] = []
+    write = functools.partial(
+        written.write, out, layout, system=trained, targets=experiment.data.targets, phantom=phantom
+    )
     with console.bar("predicting", len(cases), "studies") as advance:
-        for case in cases:
-            study = read_study(case, images=experiment.data.channels, masks=())
-            answer = trained.answer(study)
-            report += written.write(out, layout, study, answer, trained, experiment.data.targets, phantom=phantom)
-            advance(1, note=case.study)
+        outcome = many.predict(cases, trained, write, advance)
     facts = {
         "network": experiment.name,
         "run": str(run.path.absolute()),
         "trained_on_phantom": trained_on_phantom,
         "studies_are_phantom": phantom,
         "not_a_medical_device": True,
-        "predictions": report,
+        "predictions": outcome.done,
+        "failed": outcome.failed,
     }
+    written.make(out)
     files.write_json(out / "predictions.json", facts)
-    for line in report:
+    for line in outcome.done:
         console.say(
             f"{line['study']} {line['target']}: {line['volume_ml']:.1f} mL, {line['lesions']} lesions -> {line['mask']}"
         )
+    if not outcome.done:
+        first = outcome.failed[0]["reason"]
+        raise UserError(first if len(cases) == 1 else f"none of the {len(cases)} studies could be predicted: {first}")
+    if outcome.failed:
+        names = f"{len(outcome.failed)} of {len(cases)} studies could not be predicted"
+        console.error(f"{names}; the others are written, and {out / 'predictions.json'} says why")
+        return 1
     if about["split"]["test"]:
         console.next_command("evaluate", args.run)
     else:  # imported weights, which no study here was held out from

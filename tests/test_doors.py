@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -118,6 +119,26 @@ def test_a_folder_of_unseen_studies_of_several_shapes_is_predicted_on_their_own_
         assert Path(line["picture"]).stat().st_size > 1000
         shapes.add(source.shape)
     assert len(shapes) > 1
+
+
+def test_a_broken_study_among_many_ends_predict_with_1_and_on_its_own_with_2(
+    run: Path, unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(unseen, tmp_path / "data")
+    study = tmp_path / "data" / "TRAINING" / "case_2"
+    (file,) = study.glob("*CT_CBF*/*.nii")
+    file.write_bytes(file.read_bytes()[:-50])
+    out = tmp_path / "out"
+    assert predict.main([str(run), str(tmp_path / "data"), "-o", str(out)]) == 1
+    told = capsys.readouterr()
+    (line,) = [line for line in told.err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: 1 of 3 studies could not be predicted") and "predictions.json" in line
+    facts = json.loads((out / "predictions.json").read_text())
+    assert [line["study"] for line in facts["predictions"]] == ["case_1", "case_3"] and "next: " not in told.out
+    assert [(line["study"], line["file"]) for line in facts["failed"]] == [("case_2", str(file))]
+    with pytest.raises(UserError, match=f"{file}: it is cut short"):
+        predict.main([str(run), str(study), "-o", str(tmp_path / "alone")])
+    assert json.loads((tmp_path / "alone" / "predictions.json").read_text())["predictions"] == []
 
 
 def test_one_study_by_its_own_folder(run: Path, unseen: Path, tmp_path: Path) -> None:

@@ -161,9 +161,9 @@ def test_the_number_of_data_workers_changes_nothing(
 
 
 def test_patience_ends_a_run(tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path) -> None:
-    """A learning rate of zero never lowers the loss after the first epoch."""
+    """Steps that are lost in rounding never lower the loss after the first epoch."""
     stuck = overrides.override(
-        tiny, {"optimiser.learning_rate": 0.0, "training.patience_epochs": 1, "training.epochs": 50}
+        tiny, {"optimiser.learning_rate": 1e-30, "training.patience_epochs": 1, "training.epochs": 50}
     )
     ending, run, _ = _train(stuck, prepared, tmp_path)
     assert ending.epoch == 2 and "stopped falling" in ending.reason and len(run.journal.rows()) == 2

@@ -21,10 +21,7 @@ def write(
     out: Path, layout: Layout, study: Study, answer: Answer, system: System, targets: tuple[str, ...], *, phantom: bool
 ) -> list[dict[str, Any]]:
     """Writes a study's answer under the name that its data set's challenge asks for; returns what to tell of it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: this folder cannot be made ({error.strerror}); choose another -o") from None
+    make(out)
     stem, ending = _parts(layout.prediction_name(study.case))
     maps = {path: out / f"{stem}_{path.replace('/', '-')}{ending}" for path in answer.maps}
     for path, values in answer.maps.items():
@@ -51,9 +48,18 @@ def write(
                 "intermediates": {path: str(file) for path, file in maps.items()},
                 "volume_ml": overlap.volume_ml(mask, study.spacing_mm),
                 "lesions": lesions.components(mask)[1],
+                "warnings": list(study.warnings),
             }
         )
     return told
+
+
+def make(out: Path) -> None:
+    """The folder for what is predicted."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: this folder cannot be made ({error.strerror}); choose another -o") from None
 
 
 def _write_volume(path: Path, values: np.ndarray, study: Study) -> None:

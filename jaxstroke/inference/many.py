@@ -1,0 +1,49 @@
+"""Many studies in a row: one that cannot be read or predicted is told and kept on record, and the others go on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxstroke import console
+from jaxstroke.data.case import Case
+from jaxstroke.data.study import Study, read_study
+from jaxstroke.errors import UserError
+from jaxstroke.inference.predictor import Answer
+from jaxstroke.inference.system import System
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What was told of each study that was written, and of each that failed: study, file (or None), reason."""
+
+    done: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+
+
+def predict(
+    cases: Sequence[Case],
+    system: System,
+    write: Callable[[Study, Answer], list[dict[str, Any]]],
+    advance: Callable[..., None],
+) -> Outcome:
+    """Predicts every study and hands it to `write`, whose own failure ends all: no study's fault."""
+    outcome = Outcome([], [])
+    for case in cases:
+        try:
+            study = read_study(case, images=system.needs, masks=())
+            answer = system.answer(study)
+        except UserError as error:
+            outcome.failed.append({"study": case.study, "file": _file(case, str(error)), "reason": str(error)})
+            if len(cases) > 1:
+                console.warn(f"study {case.study} is left out: {error}")
+        else:
+            outcome.done.extend(write(study, answer))
+        advance(1, note=case.study)
+    return outcome
+
+
+def _file(case: Case, reason: str) -> str | None:
+    """The longest of the study's paths that the reason names."""
+    return max((str(path) for path in case.images.values() if str(path) in reason), key=len, default=None)
