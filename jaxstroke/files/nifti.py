@@ -31,7 +31,7 @@ MAX_VOXELS = 2**29
 _MAX_HEADER_BYTES = 2**24
 # What may follow the voxels (padding of some writers) before a file counts as a different thing from its header.
 _MAX_TAIL_BYTES = 2**16
-_PIECE_VOXELS = 2**20
+_PIECE_VOXELS = 2**18
 # More voxels than this (384 MiB as float32) must not come from an archive that is packed tighter than any image can be.
 _LARGE = 96 * 2**20
 _HARDLY_ANYTHING = 200.0
@@ -217,7 +217,8 @@ def _fill(array: np.ndarray, header: Header, stream: BinaryIO) -> int:
             )
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.frombuffer(content, kind).astype(np.float64)
-            values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
+            values *= 1.0 if slope is None else slope
+            values += intercept or 0.0
             part[...] = values.reshape(part.shape, order="F")
         bad += part.size - int(np.isfinite(part).sum())
         done += part.size
