@@ -30,6 +30,7 @@ from jaxstroke import console, files
 from jaxstroke.errors import UserError
 from jaxstroke.files.sealed import sealed, unsealed
 from jaxstroke.process import job
+from jaxstroke.runs import loops
 
 _NAME = re.compile(r"step-(\d{8})")
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
@@ -90,6 +91,7 @@ class Checkpoints:
                 folder.mkdir(parents=True)
                 self._check_space(folder, trees)
             job.wait_for_all()
+            loops.use()
             self._writer = self._writer or ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             parts = {word: ocp.args.StandardSave(tree) for word, tree in trees.items()}
             self._writer.save(folder / "arrays", args=ocp.args.Composite(**parts))
