@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _PLAIN_EVERY_S = 5.0
+_BAR_COLUMNS = 72  # below, a bar would push the figures beside it out of sight
 PHANTOM_NOTICE = "PHANTOM DATA: no real patient was used; the figures say nothing about real stroke."
 TRAINED_ON_PHANTOMS = "THIS NETWORK WAS TRAINED ON PHANTOMS: its answers on real studies mean nothing."
 
@@ -127,6 +129,8 @@ def _rich_progress() -> Progress:
         TimeRemainingColumn,
     )
 
+    if _width() < _BAR_COLUMNS:
+        return Progress(TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -137,11 +141,22 @@ def _rich_progress() -> Progress:
     )
 
 
+def _width() -> int:
+    """Of the terminal; whatever is no terminal takes lines of any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Prints a table with aligned columns: the first to the left, the others to the right."""
+    """Prints a table with aligned columns: the first to the left, the others to the right.
+
+    Where the terminal is too narrow for it, each row becomes a few lines: its first cell, then a line for each other.
+    """
     widths = [max(len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
     if title:
         say(title)
+    if sum(widths) + 2 * (len(widths) - 1) > _width():
+        _rows_as_lines(columns, rows)
+        return
     for index, row in enumerate([columns, *rows]):
         cells = [
             str(cell).ljust(w) if i == 0 else str(cell).rjust(w)
@@ -150,3 +165,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
         say("  ".join(cells).rstrip())
         if index == 0:
             say("  ".join("-" * width for width in widths))
+
+
+def _rows_as_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    width = max((len(str(heading)) for heading in columns[1:]), default=0)
+    for first, *others in rows:
+        say(f"{columns[0]} {first}".strip())
+        for heading, cell in zip(columns[1:], others, strict=True):
+            say(f"  {heading:{width}}  {cell}".rstrip())

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
+
 WORK = """
 import pathlib, sys
 from jaxstroke import console
@@ -61,3 +63,30 @@ def test_a_terminal_has_colours_unless_it_wants_none(no_color: bool) -> None:
     assert "work" in shown
     coloured = re.search(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])[0-9;]*m", shown)
     assert (coloured is None) == no_color, shown
+
+
+def on_a_terminal(program: str, columns: int) -> list[str]:
+    """What a terminal of so many columns is given, line by line, without colours and movements."""
+    ours, theirs = os.openpty()
+    variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], stdout=theirs, stderr=theirs, env=variables, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    return [line.rstrip() for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))]
+
+
+def test_thirty_columns_break_no_bar() -> None:
+    program = "from jaxstroke import console\n"
+    program += "with console.bar('training', 2000) as advance: advance(12, note='loss 0.512  lr 1.0e-03  12 slices/s')"
+    lines = on_a_terminal(program, 30)
+    assert any(re.search("training +12/2000", line) for line in lines) and max(map(len, lines)) <= 30, lines
+    assert any("━" in line and "12/2000" in line for line in on_a_terminal(program, 100))
+
+
+def test_thirty_columns_break_no_table() -> None:
+    rows = [["dme_isles18", "0.640 +- 0.222", "27.8 +- 37.0"], ["tmax_6s", "0.473 +- 0.176", "31.8 +- 25.3"]]
+    program = f"from jaxstroke import console\nconsole.table(['system', 'Dice', 'HD95 (mm)'], {rows})"
+    lines = on_a_terminal(program, 30)
+    assert lines[:3] == ["system dme_isles18", "  Dice       0.640 +- 0.222", "  HD95 (mm)  27.8 +- 37.0"]
+    assert on_a_terminal(program, 60)[0] == "system                 Dice     HD95 (mm)"
