@@ -157,8 +157,8 @@ def _torch(trained: Trained, folder: Path, open_size: bool) -> Runner:
     try:
         save_file(twin.state_dict(), folder / "weights.safetensors", metadata=_described(trained))
         torch.export.save(program, folder / "program.pt2")
-    except (SafetensorError, RuntimeError) as error:  # what these libraries make of a full disk
-        raise OSError(str(error).partition("\n")[0]) from None
+    except (SafetensorError, RuntimeError):  # what these libraries make of a full disk
+        raise OSError("no space left there, or it may not be written to") from None
     return torch_program.load(folder / "program.pt2", trained)
 
 

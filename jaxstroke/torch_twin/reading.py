@@ -7,6 +7,7 @@ unpack to a large one.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,12 @@ from jaxstroke.files import formats
 
 LARGEST_TENSOR_BYTES = 4 * 2**30
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+
+_CODE = re.compile(r"GLOBAL (\S+)")
+_REASONS = {
+    "not fully covered": "it is cut short, or longer than its header says",
+    "deserializing header": "its header is broken",
+}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -38,7 +45,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
             _check_format(path, file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: this is no whole safetensors file ({_first_line(error)})") from None
+        raise UserError(f"{path}: this is no whole safetensors file ({_why(error)}); get the file anew") from None
 
 
 def _check_format(path: Path, told: Mapping[str, str]) -> None:
@@ -54,7 +61,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises whatever the bytes make it raise
         raise UserError(
-            f"{path}: this is not a plain state dict, and nothing else is read ({_first_line(error)}); "
+            f"{path}: this is not a plain state dict, and nothing else is read ({_why(error)}); "
             "save it again as safetensors, or with torch.save(network.state_dict(), ...)"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
@@ -93,6 +100,12 @@ def _checked(path: Path, name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160]
+def _why(error: Exception) -> str:
+    """In our words: PyTorch's own advise to read such a file without care, and run on for a page."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error)
+    code = _CODE.search(text)
+    if code:
+        return f"it calls for {code[1]}, and code in a file is never run"
+    return next((ours for theirs, ours in _REASONS.items() if theirs in text), "its bytes make no tensors")
