@@ -1,8 +1,8 @@
 """Event loops that end no earlier than what waits in them.
 
-Orbax awaits all arrays of a checkpoint together and closes its loop at the first that fails.  The others are still being
-written then, and each that ends calls back into a closed loop from a thread of C++, which can only print a traceback
-for it.  So a loop that closes lets its tasks end first.
+Orbax awaits all arrays of a checkpoint together and closes its loop at the first that fails.  The others are still
+being written then, and each that ends calls back into a closed loop from a thread of C++, which can only print a
+traceback for it.  So a loop that closes lets its tasks end first.
 """
 
 from __future__ import annotations
