@@ -83,7 +83,7 @@ def _measure(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]
     experiment = catalogue.load(NETWORKS[name], scale=args.scale)
     # What two cores train at a time; a card takes the paper's batch.
     if args.device == "cpu":
-        experiment = overrides.override(experiment, {"data.batch": 2 if experiment.data.example == "clip" else 4})
+        experiment = overrides.override(experiment, {"data.batch": 2 if experiment.data.kind.in_order else 4})
     _note(f"{name}: compiling the step, twice")
     built = ours.build(experiment)
     _note(f"{name}: timing the step and the forward")

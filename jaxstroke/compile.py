@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from jaxstroke import command, console
-from jaxstroke.experiment import Experiment, catalogue, overrides
+from jaxstroke.experiment import Experiment, catalogue
 from jaxstroke.process import door
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
-    experiment = catalogue.load(args.exp, scale=args.scale)
-    experiment = overrides.override(experiment, overrides.parse_assignments(args.set))
+    experiment = catalogue.asked_for(args.exp, args.scale, args.set)
     from jaxstroke.compilation import targets
 
     target = targets.parse(args.target)

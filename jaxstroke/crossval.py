@@ -68,15 +68,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _experiment(args: argparse.Namespace) -> Experiment:
-    wanted = catalogue.load(args.exp, scale=args.scale)
-    changed: dict[str, object] = {**overrides.parse_assignments(args.set)}
-    if "data.fold" in changed:
+    if "data.fold" in overrides.parse_assignments(args.set):
         raise UserError("--set data.fold: crossval goes through all folds; for one of them give --fold K")
-    changed |= {} if args.epochs is None else {"training.epochs": args.epochs}
-    wanted = overrides.override(wanted, {**changed, "data.fold": 0})
-    if args.fold is not None and not 0 <= args.fold < wanted.data.folds:
-        raise UserError(f"--fold {args.fold}: folds are counted from 0 to {wanted.data.folds - 1} (data.folds)")
-    return wanted
+    fields = {"data.fold": args.fold, "training.epochs": args.epochs}
+    return overrides.override(catalogue.asked_for(args.exp, args.scale, args.set, fields), {"data.fold": 0})
 
 
 def _folder(wanted: Experiment, number: int, out: Path | None) -> Path:

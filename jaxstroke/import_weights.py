@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxstroke import command, console
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import catalogue, overrides
+from jaxstroke.experiment import catalogue
 from jaxstroke.process import door
 
 
@@ -29,8 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
-    experiment = catalogue.load(args.exp, scale=args.scale)
-    experiment = overrides.override(experiment, overrides.parse_assignments(args.set))
+    experiment = catalogue.asked_for(args.exp, args.scale, args.set)
     missing = [name for name in ("torch", "safetensors") if util.find_spec(name) is None]
     if missing:
         raise UserError(f"reading PyTorch weights needs {', '.join(missing)}; pip install 'jaxstroke[torch]' brings it")

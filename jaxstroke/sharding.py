@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,13 +14,14 @@ from jaxstroke.errors import UserError
 DATA_AXIS = "data"
 
 
-def make_mesh() -> Mesh:
-    """One axis over every device: a batch is split along it, everything else is replicated.
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """One axis over every device, or over these: a batch is split along it, everything else is replicated.
 
     A process's devices lie side by side, so that its rows of a batch do (`own_rows`); JAX's order for a TPU slice
     follows the links, not the processes.
     """
-    linked = jax.make_mesh((jax.device_count(),), (DATA_AXIS,)).devices.flat
+    count = jax.device_count() if devices is None else len(devices)
+    linked = jax.make_mesh((count,), (DATA_AXIS,), devices=devices).devices.flat
     ordered = np.array(sorted(linked, key=lambda device: device.process_index))
     return Mesh(ordered, (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
@@ -54,15 +56,15 @@ def check_batch(batch: int, mesh: Mesh, microbatches: int = 1) -> None:
         sizes = " or ".join(str(size) for size in (below, below + count) if size > 0)
         through = f" in {microbatches} microbatches" if microbatches > 1 else ""
         raise UserError(f"data.batch={batch}: it must divide by the {mesh.size} devices{through}; {sizes} would")
-    local = jax.local_device_count()
-    if local * jax.process_count() != mesh.size:
-        raise UserError(
-            f"this process has {local} of {mesh.size} devices: every process of a job must have equally many"
-        )
 
 
 def own_rows(batch: int) -> range:
     """Which rows of a batch this process makes: those that lie on its devices."""
+    local, everywhere = jax.local_device_count(), jax.device_count()
+    if local * jax.process_count() != everywhere:
+        raise UserError(
+            f"this process has {local} of {everywhere} devices: every process of a job must have equally many"
+        )
     rows = batch // jax.process_count()
     return range(jax.process_index() * rows, (jax.process_index() + 1) * rows)
 

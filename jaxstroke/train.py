@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxstroke import command, console
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment, as_json, catalogue, overrides
+from jaxstroke.experiment import Experiment, as_json, catalogue
 from jaxstroke.process import door, job
 from jaxstroke.runs import place, turns
 
 if TYPE_CHECKING:
-    from jaxstroke.data.cache.format import Cache
-    from jaxstroke.data.source import Source
-    from jaxstroke.data.splits import Split
     from jaxstroke.runs.folder import RunFolder
 
 
@@ -64,16 +61,20 @@ def main(arguments: list[str]) -> int:
         if job.starts_first():
             raise
         return 2  # all see the same, and the first says it
-    with job.joined():
-        return _train(experiment, folder, args)
+    with job.joined(), _locked_run(experiment, folder, args) as run:
+        from jaxstroke.training import stages
+
+        code = stages.train(experiment, run, data=args.data, layout=args.layout, keep_going=args.keep_going)
+        if code:
+            console.next_command("train", *_again(args, run.path))
+        else:
+            console.next_command("evaluate", str(run.path))
+    return code
 
 
 def _experiment(args: argparse.Namespace) -> Experiment:
-    experiment = catalogue.load(args.exp, scale=args.scale)
-    changes: dict[str, object] = {**overrides.parse_assignments(args.set)}
-    for path, value in (("data.fold", args.fold), ("training.epochs", args.epochs)):
-        changes |= {} if value is None else {path: value}
-    return overrides.override(experiment, changes)
+    fields = {"data.fold": args.fold, "training.epochs": args.epochs}
+    return catalogue.asked_for(args.exp, args.scale, args.set, fields)
 
 
 def _turn_begins(folder: Path, args: argparse.Namespace) -> Path:
@@ -114,7 +115,9 @@ def _list() -> None:
         console.say(f"  {name:34} {', '.join(told)}")
 
 
-def _train(experiment: Experiment, folder: Path, args: argparse.Namespace) -> int:
+@contextlib.contextmanager
+def _locked_run(experiment: Experiment, folder: Path, args: argparse.Namespace) -> Iterator[RunFolder]:
+    """The run folder, made sure of and this job's alone."""
     from jaxstroke.runs import folder as runs
 
     if args.fresh and turns.this_turn() is None:
@@ -126,130 +129,11 @@ def _train(experiment: Experiment, folder: Path, args: argparse.Namespace) -> in
     elif args.resume:
         raise UserError(f"--resume: {folder} holds no run; leave --resume away to start one there")
     with run.locked() if job.first() else contextlib.nullcontext():
-        return _train_locked(experiment, run, args)
-
-
-def _train_locked(experiment: Experiment, run: RunFolder, args: argparse.Namespace) -> int:
-    from jaxstroke.data.cache.fingerprint import FORMAT
-    from jaxstroke.data.source import ENVIRONMENT, named_folder, open_source
-    from jaxstroke.runs import folder as runs
-
-    if args.resume and not run.checkpoints().steps():
-        raise UserError(
-            f"--resume: {run.path} holds no finished checkpoint; leave --resume away to start from the beginning"
-        )
-
-    from jaxstroke import sharding, user_cache
-    from jaxstroke.process import compiled_programs
-
-    compiled_programs.keep()
-    with job.first_goes_first():
-        source = open_source(experiment.data, named_folder(args.data), user_cache.folder(), args.layout)
-        if source.phantom:
-            console.say(
-                f"*** {console.PHANTOM_NOTICE} Give --data PATH or set {ENVIRONMENT} to use {source.layout.title}. ***"
+        if args.resume and not run.checkpoints().steps():
+            raise UserError(
+                f"--resume: {run.path} holds no finished checkpoint; leave --resume away to start from the beginning"
             )
-    cache, split = _prepared(experiment, source, keep_going=args.keep_going)
-    data = {
-        "data": str(source.root.absolute()),
-        "data_fingerprint": cache.fingerprint,
-        "cache_format": FORMAT,
-        "layout": source.layout.name,
-        "phantom": source.phantom,
-        "split": dataclasses.asdict(split),
-    }
-    about = runs.describe(device=sharding.describe(), seed=experiment.training.seed, data=data)
-    with job.first_goes_first():
-        if job.first():
-            run.start(experiment, about)
-    console.say(
-        f"{len(split.train)} studies to train on, {len(split.validation)} to validate, "
-        f"{len(split.test)} held out for testing"
-    )
-    code = 0
-    if experiment.cascade.stage1_networks:
-        code, cache = _first_stage(experiment, run, cache, split, about)
-    code = code or _run(experiment, run, cache, split, phantom=source.phantom)
-    if code:
-        console.next_command("train", *_again(args, run.path))
-    else:
-        console.next_command("evaluate", str(run.path))
-    return code
-
-
-def _prepared(experiment: Experiment, source: Source, *, keep_going: bool) -> tuple[Cache, Split]:
-    """The studies that can be trained on, prepared, and which of them are for what."""
-    from jaxstroke import user_cache
-    from jaxstroke.data.cache.building import Share, build_cache
-    from jaxstroke.data.splits import split as split_patients
-
-    annotated = source.annotated(experiment.data.targets)
-    centres = {case.study: case.centre for case in annotated} if experiment.data.split_by == "centre" else None
-    split = split_patients(
-        {case.study: case.patient for case in annotated},
-        folds=experiment.data.folds,
-        fold=experiment.data.fold,
-        validation_fraction=experiment.data.validation_fraction,
-        seed=experiment.training.seed,
-        fixed_test=source.layout.fixed_test(source.root),
-        centres_by_study=centres,
-    )
-    share = Share(job.index(), job.count(), job.gather)
-    others = f" by each of {share.count} processes" if share.count > 1 else ""
-    with console.bar(f"preparing{others}", len(share.of(annotated)), "studies") as advance:
-        folder = user_cache.folder() / "prepared"
-        cache = build_cache(annotated, experiment.data, folder, advance, keep_going=keep_going, share=share)
-    return cache, split.only([study.study for study in cache.studies])
-
-
-def _first_stage(
-    experiment: Experiment, run: RunFolder, cache: Cache, split: Split, about: dict[str, Any]
-) -> tuple[int, Cache]:
-    """Trains the first stage; returns what the process should end with, and the cache with its maps."""
-    from jaxstroke import user_cache
-    from jaxstroke.inference.cascade import first_stage, stage1_folders
-    from jaxstroke.training.cascade import stage1_splits, with_synthetic_maps
-
-    patients = {study.study: study.patient for study in cache.studies}
-    splits = stage1_splits(split, patients, experiment.cascade.stage1_networks, seed=experiment.training.seed)
-    for folder, own in zip(stage1_folders(run.path, experiment), splits, strict=True):
-        console.say(f"first stage, {folder.path.name}: trains on {len(own.train)} studies, maps {len(own.test)}")
-        stage1 = first_stage(experiment)
-        if job.first():
-            folder.start(stage1, {**about, "split": dataclasses.asdict(own)})
-        code = _run(stage1, folder, cache, own, phantom=about["phantom"])
-        if code:
-            return code, cache
-    console.say("second stage: the synthetic map is one more image")
-    with job.first_goes_first():
-        return 0, with_synthetic_maps(experiment, cache, splits, run, user_cache.folder() / "prepared")
-
-
-def _run(experiment: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
-    """Trains one network in its run folder; returns what the process should end with."""
-    from jaxstroke.pictures import plots
-    from jaxstroke.training.display import Report
-    from jaxstroke.training.loop import Training
-
-    with Report(run.path / "events" if job.first() else None, phantom=phantom) as report:
-        training = Training(experiment, cache, split, run, report)
-        first_step = training.start()
-        if first_step:
-            console.say(f"resuming {run.path} from step {first_step}")
-        if first_step < training.last_step:
-            console.say(f"compiling {experiment.model.name}: the first step takes a while, the others do not")
-        ending = training.run(first_step)
-    if not job.first():
-        return ending.code
-    rows = run.journal.rows()
-    if rows:
-        plots.curves(rows, run.path / "curves.png", phantom=phantom)
-    console.say(f"ended after epoch {ending.epoch} (step {ending.step}): {ending.reason}")
-    best = max((row for row in rows if row.get("dice") is not None), key=lambda row: row["dice"], default=None)
-    if best:
-        mark = " [phantom]" if phantom else ""
-        console.say(f"best validation Dice {best['dice']:.3f} in epoch {best['epoch']}{mark}; all is in {run.path}")
-    return ending.code
+        yield run
 
 
 if __name__ == "__main__":

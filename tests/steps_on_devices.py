@@ -5,7 +5,6 @@ In float64, because in float32 a sum in another order is another rounding, which
 large within twenty steps (docs/parity.md); what the programs compute can only be told apart from that without it.
 """
 
-import functools
 import json
 import os
 import sys
@@ -33,31 +32,26 @@ def runs(name: str) -> dict[str, object]:
 
     small = {"data.size": SIZE, "data.batch": BATCH, "model.width": 2, "optimiser.learning_rate": 1e-3}
     experiment = overrides.override(catalogue.load(name, scale="small"), small)
-    return {f"{way} {count}": curve(overrides.override(experiment, changes), count) for way, count, changes in WAYS}
+    drawn = first_state(experiment)
+    return {
+        f"{way} {count}": curve(overrides.override(experiment, changes), count, drawn) for way, count, changes in WAYS
+    }
 
 
-def curve(experiment: Any, count: int) -> dict[str, object]:
+def curve(experiment: Any, count: int, drawn: Any) -> dict[str, object]:
     import jax
     import numpy as np
-    from jax.sharding import AxisType, Mesh
 
     from jaxstroke import sharding
-    from jaxstroke.models import apply
-    from jaxstroke.schedules import build_optimiser, learning_rate
-    from jaxstroke.training import state as states
-    from jaxstroke.training import step as steps
+    from jaxstroke.training import program
 
-    mesh = Mesh(np.array(jax.devices()[:count]), (sharding.DATA_AXIS,), axis_types=(AxisType.Auto,))
-    network = apply.build(experiment)
-    rate = learning_rate(experiment.schedule, experiment.optimiser, steps_per_epoch=STEPS, epochs=1)
-    optimiser = build_optimiser(experiment.optimiser, rate)
-    train, _ = steps.compile_steps(experiment, network, optimiser, mesh)
-    target = states.abstract(network, optimiser, experiment.data)
-    state_sharding = states.shardings(target, mesh, shard_optimiser=experiment.parallel.shard_optimiser)
-    state = jax.device_put(first_state(network, optimiser, experiment.data), state_sharding)
+    mesh = sharding.make_mesh(jax.devices()[:count])
+    built = program.build(experiment, mesh, steps_per_epoch=STEPS)
+    state_sharding = jax.tree.map(lambda leaf: leaf.sharding, built.shapes)
+    state = jax.device_put(drawn, state_sharding)
     losses = []
     for step in range(STEPS):
-        state, figures = train(state, sharding.to_devices(batch(experiment.data, step), mesh))
+        state, figures = built.train(state, sharding.to_devices(batch(experiment.data, step), mesh))
         losses.append(float(figures["loss"]))
     weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.variables())])
     assert weights.dtype == np.float64
@@ -65,14 +59,15 @@ def curve(experiment: Any, count: int) -> dict[str, object]:
     return {"losses": losses, "weights": weights.tolist(), "optimiser_bytes_a_device": optimiser_bytes}
 
 
-@functools.cache
-def first_state(network: Any, optimiser: Any, data: Any) -> Any:
+def first_state(experiment: Any) -> Any:
     import jax
     import numpy as np
 
-    from jaxstroke.training import state as states
+    from jaxstroke import sharding
+    from jaxstroke.training import program
 
-    drawn = jax.device_get(states.create(network, optimiser, data, seed=0))
+    one_device = sharding.make_mesh(jax.devices()[:1])
+    drawn = jax.device_get(program.build(experiment, one_device, steps_per_epoch=STEPS).first_state(0))
     return jax.tree.map(lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, drawn)
 
 

@@ -6,12 +6,14 @@ import functools
 import graphlib
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jaxstroke import __main__ as front
+from jaxstroke.experiment import kinds
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxstroke"
@@ -192,6 +194,16 @@ def test_a_file_is_one_room_with_a_noun(path: Path) -> None:
     assert path.stem not in ("utils", "util", "helpers", "helper", "common", "misc")
     assert not path.stem.endswith(("_utils", "_helpers"))
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, "this may be two rooms"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=by_name)
+def test_what_a_kind_of_example_means_stands_in_one_table(module: Module) -> None:
+    """Elsewhere its meaning is asked for (`data.kind.holds_slices`), not its name."""
+    words = set(typing.get_args(kinds.Word))
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Compare) and ".example" in ast.unparse(node):
+            named = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)} & words
+            assert not named, f"{module.path.name}:{node.lineno}: ask experiment.kinds what {named} means"
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -94,10 +94,9 @@ def test_a_batch_that_does_not_divide_names_those_that_would() -> None:
 
 
 def test_pmap_and_a_sharded_optimiser_exclude_each_other() -> None:
-    both = {"parallel.map": "pmap", "parallel.shard_optimiser": True, "data.size": 16, "model.width": 2}
-    experiment = overrides.override(catalogue.load(EXPERIMENT, scale="small"), both)
+    both = {"parallel.map": "pmap", "parallel.shard_optimiser": True}
     with pytest.raises(UserError, match="parallel.shard_optimiser=true: it needs parallel.map=jit"):
-        steps.compile_steps(experiment, apply.build(experiment), _optimiser(experiment), sharding.make_mesh())
+        overrides.override(catalogue.load(EXPERIMENT, scale="small"), both)
 
 
 def _optimiser(experiment: Experiment) -> optax.GradientTransformation:
@@ -306,6 +305,27 @@ def weights(run: Path) -> np.ndarray:
     restored = RunFolder(run).checkpoints().restore_last({"weights": target})
     assert restored is not None
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(restored.trees)])
+
+
+def test_processes_that_are_asked_to_stop_at_different_moments_stop_after_the_same_step() -> None:
+    """Two processes and steps of nothing; one of them is signalled during its sixth step, the other never."""
+    address = f"127.0.0.1:{_free_port()}"
+    flags = os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=2")
+    both = [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "stop_together.py"), address, str(number)],
+            env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    told = [one.communicate(timeout=120) for one in both]
+    assert [one.returncode for one in both] == [0, 0], told
+    found = [json.loads(out.splitlines()[-1]) for out, _ in told]  # Gloo has its say before
+    assert found[0] == found[1] == {"stopped_after": found[0]["stopped_after"], "code": signals.REQUEUE}
+    assert 6 <= found[0]["stopped_after"] <= 8  # what is told after a step is read two steps later
 
 
 @pytest.fixture(scope="module")

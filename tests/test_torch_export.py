@@ -17,6 +17,7 @@ import pytest
 from jaxstroke import export, files
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import as_json, catalogue, overrides
+from jaxstroke.experiment.kinds import Kind
 from jaxstroke.models import apply
 from jaxstroke.models import registry as linen
 from jaxstroke.runs import folder as runs
@@ -101,7 +102,7 @@ def test_a_torch_program_stands_alone(
     assert as_json.from_json((out / "experiment.json").read_text()) == trained.experiment
 
     images = np.random.default_rng(0).normal(size=(1, 48, 32, 4)).astype(np.float32)  # no square, not the run's size
-    answer = _run_script(out, arrays.to_torch(images, "slice").numpy())
+    answer = _run_script(out, arrays.to_torch(images, Kind()).numpy())
     expected = trained.function()(images)[0]
     np.testing.assert_allclose(np.moveaxis(answer, 1, -1), np.asarray(expected), atol=1e-5)
     (out / "images.npy").rename(out / "IMAGES.npy")

@@ -64,7 +64,7 @@ def test_every_variant_answers_as_its_twin(name: str) -> None:
     batch = batches.draw_batch(one.data, seed=1)
     inputs = (batch["images"], batch["valid"]) if one.data.example == "clip" else (batch["images"],)
     ours = jax.jit(lambda v, *x: one.network().apply(v, *x, train=False))(variables, *inputs)
-    given = [arrays.to_torch(batch["images"], one.data.example), *map(torch.from_numpy, inputs[1:])]
+    given = [arrays.to_torch(batch["images"], one.data.kind), *map(torch.from_numpy, inputs[1:])]
     with torch.no_grad():
         theirs = twin(*given)
     assert len(theirs.side_logits) == len(ours.side_logits)
@@ -72,7 +72,7 @@ def test_every_variant_answers_as_its_twin(name: str) -> None:
     pairs = [(ours.logits, theirs.logits), *zip(ours.side_logits, theirs.side_logits, strict=True)]
     pairs += [(ours.features[name], theirs.features[name]) for name in ours.features]
     for a, b in pairs:
-        assert differences.relative_error(np.asarray(a), arrays.to_numpy(b, one.data.example)) < 2e-5
+        assert differences.relative_error(np.asarray(a), arrays.to_numpy(b, one.data.kind)) < 2e-5
 
 
 @pytest.mark.slow

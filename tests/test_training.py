@@ -17,17 +17,15 @@ import numpy as np
 import pytest
 
 from jaxstroke import sharding, user_cache
+from jaxstroke.data import stream
 from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.source import open_source
 from jaxstroke.data.splits import Split
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, catalogue, overrides
-from jaxstroke.models import apply
 from jaxstroke.runs.folder import RunFolder
-from jaxstroke.schedules import build_optimiser, learning_rate
-from jaxstroke.training import state as states
-from jaxstroke.training import step as steps
+from jaxstroke.training import program
 from jaxstroke.training.display import Report
 from jaxstroke.training.loop import NotFinite, Training
 from jaxstroke.training.stop_request import INTERRUPTED, REQUEUE
@@ -78,7 +76,9 @@ class Interrupting(Report):
 def _train(experiment: Experiment, prepared: tuple[Cache, Split], path: Path, report: Report | None = None) -> Any:
     run = RunFolder(path)
     with report or Report(path / "events", phantom=True) as shown:
-        training = Training(experiment, *prepared, run, shown)
+        steps = stream.steps_per_epoch(prepared[0], prepared[1].train, experiment)
+        built = program.build(experiment, sharding.make_mesh(), steps_per_epoch=steps)
+        training = Training(built, *prepared, run, shown)
         ending = training.run(training.start())
     return ending, run, training
 
@@ -194,23 +194,16 @@ def test_a_loss_that_is_not_finite_names_steps_and_studies_and_keeps_the_last_go
 
 
 def test_one_device_and_four_take_the_same_steps(tiny: Experiment, prepared: tuple[Cache, Split]) -> None:
-    from jaxstroke.data import stream
-
     cache, split = prepared
-    network = apply.build(tiny)
-    rate = learning_rate(tiny.schedule, tiny.optimiser, steps_per_epoch=4, epochs=3)
-    optimiser = build_optimiser(tiny.optimiser, rate)
     ends = []
     for count in (1, 4):
-        mesh = jax.make_mesh(
-            (count,), (sharding.DATA_AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count]
-        )
-        step, _ = steps.compile_steps(tiny, network, optimiser, mesh)
-        state = jax.device_put(states.create(network, optimiser, tiny.data, seed=0), sharding.replicated(mesh))
+        mesh = sharding.make_mesh(jax.devices()[:count])
+        built = program.build(tiny, mesh, steps_per_epoch=4)
+        state = built.first_state(0)
         batches = stream.training_batches(cache, split.train, tiny.data, seed=0)
         losses = []
         for _ in range(5):
-            state, figures = step(state, sharding.to_devices(next(batches), mesh))
+            state, figures = built.train(state, sharding.to_devices(next(batches), mesh))
             losses.append(float(figures["loss"]))
         # All weights as one vector: single biases that a normalisation cancels have no gradient but rounding.
         ends.append((losses, np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])))
@@ -238,12 +231,8 @@ def test_killed_outright_and_started_again_equals_never_killed(whole: Any, tmp_p
     def final(path: Path) -> tuple[list[dict], list[np.ndarray]]:
         run = RunFolder(path)
         experiment = run.experiment()
-        network = apply.build(experiment)
-        optimiser = build_optimiser(experiment.optimiser, lambda step: 0.0)
-        target = states.abstract(network, optimiser, experiment.data)
-        restored = run.checkpoints().restore_last(
-            sharding.with_shardings(target.trees(), sharding.replicated(sharding.make_mesh()))
-        )
+        built = program.build(experiment, sharding.make_mesh(), steps_per_epoch=4)
+        restored = run.checkpoints().restore_last(built.shapes.trees())
         assert restored is not None and restored.step == 12
         return run.journal.rows(), [np.asarray(leaf) for leaf in jax.tree.leaves(restored.trees)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import resource
 import sys
@@ -21,9 +20,7 @@ from jaxstroke.benchmarks.clock import Times, in_turn
 from jaxstroke.comparison.batches import draw_batch
 from jaxstroke.experiment import Experiment
 from jaxstroke.models import apply, count
-from jaxstroke.schedules import build_optimiser, learning_rate
-from jaxstroke.training import state as states
-from jaxstroke.training import step as steps
+from jaxstroke.training import program as training
 from jaxstroke.training.state import TrainState
 
 _PRODUCT = 2048  # rows and columns of the matrices whose product gives the peak
@@ -50,25 +47,15 @@ class Ours:
 def build(experiment: Experiment, *, seed: int = 0) -> Ours:
     """Compiles the step twice, from nothing and from the cache of the first time, and lays out a state and a batch."""
     mesh = sharding.make_mesh()
-    sharding.check_batch(experiment.data.batch, mesh, experiment.parallel.microbatches)
-    network = apply.build(experiment)
-    rate = learning_rate(
-        experiment.schedule,
-        experiment.optimiser,
-        steps_per_epoch=_STEPS_PER_EPOCH,
-        epochs=experiment.training.epochs,
-    )
-    optimiser = build_optimiser(experiment.optimiser, rate)
+    built = training.build(experiment, mesh, steps_per_epoch=_STEPS_PER_EPOCH)
+    network = built.network
     synthetic = {**draw_batch(experiment.data, seed), "index": np.arange(experiment.data.batch)}
     batch = sharding.to_devices(synthetic, mesh)
-    shapes = states.abstract(network, optimiser, experiment.data)
-    state_sharding = states.shardings(shapes, mesh, shard_optimiser=experiment.parallel.shard_optimiser)
-    create = functools.partial(states.create, network, optimiser, experiment.data, seed=seed)
-    holder = [create(state_sharding=state_sharding)]
+    holder = [built.first_state(seed)]
 
     def lowered() -> Any:
-        train, _ = steps.compile_steps(experiment, network, optimiser, mesh)
-        return train.lower(holder[0], batch)
+        anew = training.build(experiment, mesh, steps_per_epoch=_STEPS_PER_EPOCH)
+        return anew.train.lower(holder[0], batch)
 
     cold_s, cached_s, program = _compile_twice(lowered)
     predict = jax.jit(lambda variables, rows: apply.forward(network, variables, rows, experiment.data).logits)
@@ -82,7 +69,7 @@ def build(experiment: Experiment, *, seed: int = 0) -> Ours:
 
     macs = count.count_macs(
         lambda variables, rows: apply.forward(network, variables, rows, experiment.data).logits,
-        shapes.variables(),
+        built.shapes.variables(),
         batch,
     )
     memory = program.memory_analysis()
@@ -93,16 +80,12 @@ def build(experiment: Experiment, *, seed: int = 0) -> Ours:
         forward=forward,
         state=lambda: holder[0],
         synthetic=synthetic,
-        slices=int(np.prod(synthetic["valid"].shape)) if experiment.data.example != "volume" else _slices(experiment),
+        slices=experiment.data.batch * experiment.data.kind.slices(experiment.data.depth),
         flops=3 * 2.0 * macs,
         compile_s=cold_s,
         compile_from_cache_s=cached_s,
         temporaries_bytes=int(getattr(memory, "temp_size_in_bytes", 0)),
     )
-
-
-def _slices(experiment: Experiment) -> int:
-    return experiment.data.batch * experiment.data.depth
 
 
 def _compile_twice(lowered: Callable[[], Any]) -> tuple[float, float, Any]:

@@ -66,8 +66,7 @@ def stream_slices_per_second(of: Studies) -> float:
 
 
 def _slices(batch: dict[str, np.ndarray], experiment: Experiment) -> int:
-    depth = experiment.data.depth if experiment.data.example in ("clip", "volume") else 1
-    return len(batch["images"]) * depth
+    return len(batch["images"]) * experiment.data.kind.slices(experiment.data.depth)
 
 
 def study_seconds(of: Studies, state: TrainState, *, rounds: int) -> dict[str, float]:

@@ -13,7 +13,7 @@ def draw_batch(data: Data, seed: int) -> dict[str, np.ndarray]:
     """A batch as the stream gives it: noise for images, discs for lesions; the last slice of the last clip is none."""
     random = np.random.default_rng(seed)
     images = random.normal(size=(data.batch, *apply.example_shape(data))).astype(np.float32)
-    lead = images.shape[:2] if data.example in ("clip", "volume") else images.shape[:1]
+    lead = (data.batch, *data.kind.slices_lead(data.depth))
     masks = np.zeros((*lead, data.size, data.size, len(data.targets)), np.float32)
     distance = np.zeros_like(masks)
     rows, columns = np.ogrid[: data.size, : data.size]
@@ -25,6 +25,6 @@ def draw_batch(data: Data, seed: int) -> dict[str, np.ndarray]:
         outside, inside = (np.asarray(ndimage.distance_transform_edt(part)) for part in (~disc, disc))
         distance[index] = np.where(disc, 1 - inside, outside)
     valid = np.ones((data.batch, *apply.valid_shape(data)), bool)
-    if data.example == "clip":
+    if data.kind.in_order:
         valid[-1, -1] = False
     return {"images": images, "masks": masks, "distance": distance, "valid": valid}

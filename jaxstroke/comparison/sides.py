@@ -148,9 +148,8 @@ class TorchSide:
             if name == "valid":
                 placed[name] = torch.from_numpy(array).to(self._device)
                 continue
-            example = "slice" if self._data.example == "series" and name != "images" else self._data.example
-            placed[name] = arrays.to_torch(array, example).to(self._device, self._dtype)
-        if self._channels_last and self._data.example != "clip":  # those are taken slice by slice
+            placed[name] = arrays.to_torch(array, self._data.kind).to(self._device, self._dtype)
+        if self._channels_last and not self._data.kind.in_order:  # those are taken slice by slice
             placed["images"] = _channels_last(placed["images"])
         return placed
 
@@ -160,7 +159,7 @@ class TorchSide:
         outputs = self._outputs(self.to_device(batch))
         sides = {f"side{number}": side for number, side in enumerate(outputs.side_logits)}
         named = {"logits": outputs.logits, **sides, **outputs.features}
-        return {name: arrays.to_numpy(tensor, self._data.example) for name, tensor in named.items()}
+        return {name: arrays.to_numpy(tensor, self._data.kind) for name, tensor in named.items()}
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         """The loss and the gradients before clipping; nothing is changed."""
@@ -200,7 +199,7 @@ class TorchSide:
         return loss.detach()
 
     def _outputs(self, batch: dict[str, Tensor]) -> Any:
-        inputs = (batch["images"], batch["valid"]) if self._data.example == "clip" else (batch["images"],)
+        inputs = (batch["images"], batch["valid"]) if self._data.kind.in_order else (batch["images"],)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             return self._call(*inputs)
 

@@ -71,11 +71,12 @@ def specimen(name: str, *, full: bool = False, own_batch: bool = False) -> Speci
     if "dropout" in {field.name for field in dataclasses.fields(cast(type, linen.find(entry.network).module))}:
         options["dropout"] = 0.0
     data = experiment.data
+    lead = data.kind.images_lead(data.depth)
     if not full:
-        depth = 1 if data.example == "slice" else small.depth
+        depth = small.depth if lead else 1
         data = dataclasses.replace(data, size=small.size, depth=depth)
     if not own_batch:
-        data = dataclasses.replace(data, batch=4 if data.example == "slice" else 2)
+        data = dataclasses.replace(data, batch=2 if lead else 4)
     model = dataclasses.replace(experiment.model, options=options)
     return Specimen(name, recipe, dataclasses.replace(experiment, data=data, model=model))
 

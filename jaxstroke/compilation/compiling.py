@@ -23,9 +23,7 @@ from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.experiment.overrides import override
 from jaxstroke.models import apply, count
-from jaxstroke.schedules import build_optimiser, learning_rate
-from jaxstroke.training import state as states
-from jaxstroke.training import step as steps
+from jaxstroke.training import program as training
 
 PROGRAMS = ("train", "forward")
 Note = Callable[[str], Any]
@@ -109,18 +107,10 @@ def cost(name: str, experiment: Experiment, target: Target, mesh: Mesh, note: No
 
 def program(name: str, experiment: Experiment, mesh: Mesh) -> tuple[Any, tuple[Any, Any]]:
     """A jitted step over a mesh, and the shapes that it takes."""
-    network = apply.build(experiment)
-    training = experiment.training
-    rate = learning_rate(  # the numbers in it do not change what the program costs
-        experiment.schedule,
-        experiment.optimiser,
-        steps_per_epoch=training.steps_per_epoch or 1,
-        epochs=training.epochs,
-    )
-    optimiser = build_optimiser(experiment.optimiser, rate)
-    train, forward = steps.compile_steps(experiment, network, optimiser, mesh)
-    state = states.abstract(network, optimiser, experiment.data)
-    return {"train": train, "forward": forward}[name], (state, abstract_batch(experiment.data))
+    # How long an epoch is does not change what the program costs.
+    built = training.build(experiment, mesh, steps_per_epoch=experiment.training.steps_per_epoch or 1)
+    function = {"train": built.train, "forward": built.validate}[name]
+    return function, (built.shapes, abstract_batch(experiment.data))
 
 
 def parameters(experiment: Experiment) -> int:
@@ -132,11 +122,10 @@ def parameters(experiment: Experiment) -> int:
 
 def abstract_batch(data: Data) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch, as `data.stream` makes them."""
-    plane = (data.depth, data.size, data.size) if data.example in ("clip", "volume") else (data.size, data.size)
     shapes = {
         "images": (apply.example_shape(data), jnp.float32),
-        "masks": ((*plane, len(data.targets)), jnp.float32),
-        "distance": ((*plane, len(data.targets)), jnp.float32),
+        "masks": (apply.mask_shape(data), jnp.float32),
+        "distance": (apply.mask_shape(data), jnp.float32),
         "valid": (apply.valid_shape(data), jnp.bool_),
         "index": ((), jnp.int32),
     }

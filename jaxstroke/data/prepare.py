@@ -97,7 +97,7 @@ def restore(values: np.ndarray, inverse: Inverse) -> np.ndarray:
 def _normalised_images(study: Study, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Returns (D, H, W, C) normalised images and the (D, H, W) head, the union of the channels' heads."""
     layout = find_layout(study.case.layout)
-    if data.example == "series":
+    if data.kind.holds_times:
         return _normalised_series(study, data, layout)
     if "CTP" in data.channels:
         raise UserError("data.groups: CTP is a series of time points; it needs data.example=series and no other image")

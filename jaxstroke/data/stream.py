@@ -47,7 +47,7 @@ class Example:
 
 def examples(cache: Cache, studies: Sequence[str], data: Data) -> tuple[Example, ...]:
     """Every slice once: one by one, or for clips and volumes `data.depth` at a time, a study's last ones short."""
-    length = _slices_at_once(data)
+    length = data.kind.slices(data.depth)
     return tuple(
         Example(study.study, start, min(length, study.slices - start))
         for study in (cache.study(name) for name in studies)
@@ -111,10 +111,6 @@ def ordered_batches(
     return _batches(_Ordered(cache, tuple(studies), data, rows), len(rows), workers=0)
 
 
-def _slices_at_once(data: Data) -> int:
-    return data.depth if data.example in ("clip", "volume") else 1
-
-
 # --- what grain reads ------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +158,7 @@ class _Training:
     def choose(self, index: int) -> tuple[Example, int | None, np.random.Generator]:
         """The slices of the example of a global index, the lesion slice it was drawn for, and its random numbers."""
         draw = np.random.default_rng([self._seed, index, _EXAMPLE])
-        length = _slices_at_once(self._data)
+        length = self._data.kind.slices(self._data.depth)
         if draw.random() < self._data.lesion_fraction:
             name, lesion = self._lesions[draw.integers(len(self._lesions))]
             slices = self._studies[name].slices
@@ -226,21 +222,21 @@ def _window_with(draw: np.random.Generator, position: int, length: int, extent: 
 
 def _cut(cache: Cache, data: Data, example: Example, corner: tuple[int, int], index: int) -> dict[str, Any]:
     """Reads one example; slices that the study does not have are zeros and not valid."""
-    length = _slices_at_once(data)
+    length = data.kind.slices(data.depth)
     rows, columns = (slice(start, start + data.size) for start in corner)
     arrays: dict[str, Any] = {}
     count = 0
-    for kind in ("images", "masks", "distance"):
-        taken = cache.slices(example.study, kind, example.start, example.start + example.count)
-        taken = beside_mirror(taken) if kind == "images" and data.example == "series" else taken
+    for name in ("images", "masks", "distance"):
+        taken = cache.slices(example.study, name, example.start, example.start + example.count)
+        taken = beside_mirror(taken) if name == "images" and data.kind.holds_times else taken
         taken = taken[:, rows, columns]
         count = len(taken)
         piece = np.zeros((length, data.size, data.size, taken.shape[-1]), np.float32)
         piece[:count] = taken
-        arrays[kind] = piece if data.example in ("clip", "volume") else piece[0]
-    if data.example == "series":
+        arrays[name] = piece if data.kind.holds_slices else piece[0]
+    if data.kind.holds_times:
         arrays["images"] = as_examples(arrays["images"])
-    arrays["valid"] = np.arange(length) < count if data.example in ("clip", "volume") else np.array(True)
+    arrays["valid"] = np.arange(length) < count if data.kind.holds_slices else np.array(True)
     arrays["index"] = np.array(index, np.int64)
     return arrays
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from jaxstroke.errors import UserError, nearest
 from jaxstroke.experiment.fields import Experiment
-from jaxstroke.experiment.overrides import override
+from jaxstroke.experiment.overrides import override, parse_assignments
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -59,6 +59,17 @@ def load(name: str, *, scale: str = "full") -> Experiment:
         }
         return dataclasses.replace(override(file.EXPERIMENT, changes), name=name, scale=scale)
     raise UserError(f"--exp {name}: there is no such experiment.{nearest(name, names())} --list shows them all.")
+
+
+def asked_for(
+    name: str, scale: str, assignments: Sequence[str], fields: Mapping[str, object] | None = None
+) -> Experiment:
+    """The experiment that a door's words ask for: --exp, --scale, --set, and of `fields` those that are not None.
+
+    With all of them it is made once, and is sound (`fields`): no door looks at --fold, --epochs or a batch by itself.
+    """
+    given = {path: value for path, value in (fields or {}).items() if value is not None}
+    return override(load(name, scale=scale), {**parse_assignments(assignments), **given})
 
 
 def base(name: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import kinds
 from jaxstroke.experiment.values import Pattern, Range, convert
 
 _MOST = 2**31 - 1  # what a 32-bit whole number holds
@@ -62,7 +63,7 @@ class Data(Group):
     layout: Word
     groups: tuple[Words, ...]  # modalities by group, in the order of the network's channels
     targets: Words = ("lesion",)
-    example: Literal["slice", "clip", "volume", "series"] = "slice"
+    example: kinds.Word = "slice"
     size: Annotated[int, Range(1, 4096)] = 224  # height and width of an example, pixels
     # In-plane pixel after resampling; None: the whole field of view is resized to `size`.
     spacing_mm: Annotated[float, Range(0.01, 100.0)] | None = None
@@ -94,6 +95,11 @@ class Data(Group):
         if self.fold >= self.folds:
             last = self.folds - 1
             raise UserError(f"data.fold={self.fold} (--fold): folds are counted from 0 to {last} (data.folds)")
+
+    @property
+    def kind(self) -> kinds.Kind:
+        """What an example is."""
+        return kinds.kind(self.example)
 
     @property
     def channels(self) -> Words:
@@ -239,6 +245,12 @@ class Parallel(Group):
     map: Literal["jit", "pmap"] = "jit"
     microbatches: Count = 1
     shard_optimiser: bool = False
+
+    def check(self) -> None:
+        if self.map == "pmap" and self.shard_optimiser:
+            raise UserError(
+                "parallel.shard_optimiser=true: it needs parallel.map=jit, as pmap keeps all on each device"
+            )
 
 
 # Words of before, still read from run folders and commands.

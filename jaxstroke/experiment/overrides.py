@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxstroke.errors import UserError, nearest
@@ -25,7 +25,7 @@ def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment
     return from_tree(Experiment, tree, "")
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, str]:
+def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
     """Turns `["data.batch=4"]` into `{"data.batch": "4"}`."""
     overrides = {}
     for assignment in assignments:

@@ -93,7 +93,7 @@ def _phantom(trained: Trained, slices: int) -> list[np.ndarray]:
         phantoms.generate(data.layout, cases=1, seed=PHANTOM_SEED, folder=root, with_ctp="CTP" in data.channels)
         study = read_study(layout.find(root)[0], images=data.channels, masks=())
         images = prepare(study, data).images
-    if data.example == "series":
+    if data.kind.holds_times:
         images = as_examples(beside_mirror(images))
     if data.derived:  # what an earlier stage computes lies in 0..1; noise stands for it here
         noise = np.random.default_rng(0).uniform(size=(*images.shape[:-1], len(data.derived)))
@@ -101,9 +101,9 @@ def _phantom(trained: Trained, slices: int) -> list[np.ndarray]:
     rows, columns = ((length - data.size) // 2 for length in images.shape[-3:-1])
     images = images[..., rows : rows + data.size, columns : columns + data.size, :].astype(np.float32)
     middle = len(images) // 2
-    if data.example == "volume":
-        return [pad_to(images[: data.depth], (data.depth,))[None]]
     if trained.streams:
         first = max(0, min(middle, len(images) - slices))
         return [images[number][None] for number in range(first, min(first + slices, len(images)))]
+    if data.kind.holds_slices:
+        return [pad_to(images[: data.depth], (data.depth,))[None]]
     return [images[middle : middle + 1]]

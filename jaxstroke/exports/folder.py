@@ -114,19 +114,17 @@ def _report(
         "outputs": ["probabilities", *trained.memory_names()],
         "threshold": trained.experiment.evaluation.threshold,
         "bar": check.BAR,
-        "checks": [{**dataclasses.asdict(one), "shape": _laid(one.shape, trained, target)} for one in checks],
+        "checks": [{**dataclasses.asdict(one), "shape": _laid(one.shape, target)} for one in checks],
         "sha256": {path.name: files.sha256(path) for path in sorted(folder.iterdir())},
     }
 
 
-def _laid(shape: Sequence[int], trained: Trained, target: str) -> list[int]:
+def _laid(shape: Sequence[int], target: str) -> list[int]:
     """The shape of images in the order in which the program takes them."""
     *lead, height, width, channels = shape
     if target == "stablehlo":
         return list(shape)
-    if trained.data.example in ("volume", "series"):
-        return [*lead[:1], channels, *lead[1:], height, width]
-    return [*lead, channels, height, width]
+    return [*lead[:1], channels, *lead[1:], height, width]
 
 
 def _write_memory(path: Path, trained: Trained, target: str) -> None:

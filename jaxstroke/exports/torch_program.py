@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree  # what torch.export flattens its inputs with
 
+from jaxstroke.experiment.kinds import Kind
 from jaxstroke.exports.check import Runner
 from jaxstroke.exports.trained import Arrays, Trained
 from jaxstroke.torch_twin import arrays, registry, weights
@@ -63,7 +64,7 @@ def module_of(trained: Trained, twin: nn.Module) -> nn.Module:
 def examples(trained: Trained) -> tuple[Any, ...]:
     """Inputs of the shapes that the program is traced with."""
     shape = trained.image_shape(TRACED_BATCH, trained.data.size)
-    images = arrays.to_torch(np.zeros(shape, np.float32), image_axes(trained))
+    images = arrays.to_torch(np.zeros(shape, np.float32), image_kind(trained))
     if not trained.streams:
         return (images,)
     return images, [memory_to_torch(leaf) for leaf in trained.initial_memory(TRACED_BATCH, trained.data.size)]
@@ -117,8 +118,8 @@ def load(path: Path, trained: Trained) -> Runner:
 # --- between JAX's layout and PyTorch's ------------------------------------------------------------------------------
 
 
-def image_axes(trained: Trained) -> str:
-    return "slice" if trained.streams else trained.data.example
+def image_kind(trained: Trained) -> Kind:
+    return Kind() if trained.streams else trained.data.kind  # a clip goes through slice by slice
 
 
 def memory_to_torch(leaf: np.ndarray) -> Tensor:
@@ -128,10 +129,10 @@ def memory_to_torch(leaf: np.ndarray) -> Tensor:
 
 def tensors(trained: Trained, inputs: Arrays) -> list[Tensor]:
     images, *memory = inputs
-    return [arrays.to_torch(images, image_axes(trained)), *map(memory_to_torch, memory)]
+    return [arrays.to_torch(images, image_kind(trained)), *map(memory_to_torch, memory)]
 
 
 def from_tensors(trained: Trained, outputs: Sequence[Tensor]) -> Arrays:
     probabilities, *memory = outputs
     back = [np.moveaxis(leaf.numpy(), -3, -1) if leaf.ndim >= 4 else leaf.numpy() for leaf in memory]
-    return [arrays.to_numpy(probabilities, image_axes(trained)), *back]
+    return [arrays.to_numpy(probabilities, image_kind(trained)), *back]

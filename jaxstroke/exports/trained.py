@@ -53,7 +53,7 @@ class Trained:
 
     @property
     def streams(self) -> bool:
-        return self.data.example == "clip"
+        return self.data.kind.in_order
 
     @property
     def fixed_size(self) -> bool:
@@ -79,7 +79,7 @@ class Trained:
     def image_shape(self, batch: int, size: int) -> tuple[int, ...]:
         """Of the images that the exported function takes, channels last."""
         channels = apply.example_shape(self.data)[-1]
-        lead = () if self.data.example in ("slice", "clip") else (self.data.depth,)
+        lead = () if self.streams else self.data.kind.images_lead(self.data.depth)
         return (batch, *lead, size, size, channels)
 
     def memory_names(self) -> list[str]:

@@ -9,7 +9,7 @@ number of slices is one stream to it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -52,13 +52,7 @@ class Predictor:
         self._variables = variables
         self._network = apply.build(experiment)
         self._maps = _resolve(intermediates, available(experiment)) if intermediates else ()
-        self._run = jax.jit(self._scan if self._data.example == "clip" else self._forward)
-        self._predict: Callable[[np.ndarray], np.ndarray] = {
-            "slice": self._slices,
-            "series": self._slices,
-            "clip": self._stream,
-            "volume": self._volume,
-        }[self._data.example]
+        self._run = jax.jit(self._scan if self._data.kind.in_order else self._forward)
 
     @classmethod
     def of_run(cls, run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str = "") -> Predictor:
@@ -112,10 +106,15 @@ class Predictor:
 
     # --- how a study is cut for it ---
 
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        if self._data.kind.in_order:
+            return self._stream(images)
+        return self._volume(images) if self._data.kind.holds_slices else self._slices(images)
+
     def _slices(self, images: np.ndarray) -> np.ndarray:
         """Every window of every slice, a fixed number at a time."""
         size = self._data.size
-        images = beside_mirror(images) if self._data.example == "series" else images
+        images = beside_mirror(images) if self._data.kind.holds_times else images
         images, shape = pad_to(images, (1, size, size)), images.shape[:3]
         windows = corners(images.shape[1:3], (size, size))
         where = [(d, *corner) for d in range(shape[0]) for corner in windows]
@@ -123,7 +122,7 @@ class Predictor:
         for first in range(0, len(where), _SLICES_AT_A_TIME):
             piece = where[first : first + _SLICES_AT_A_TIME]
             window = np.stack([images[d, y : y + size, x : x + size] for d, y, x in piece])
-            if self._data.example == "series":
+            if self._data.kind.holds_times:
                 window = as_examples(window)
             answer = np.asarray(self._run(self._variables, pad_to(window, (_SLICES_AT_A_TIME,))))
             for (d, y, x), probabilities in zip(piece, answer[: len(piece)], strict=True):
@@ -179,11 +178,11 @@ def telling(experiment: Experiment, most: int = 4) -> list[str]:
 
 def _shown(sown: Any, data: Data) -> dict[str, Any]:
     """What a network sowed that is a map over its slices, by path: (*lead, h, w, channels), lead as in its logits."""
-    lead = 2 if data.example in ("clip", "volume") else 1
+    lead = 1 + len(data.kind.slices_lead(data.depth))
     leaves = jax.tree_util.tree_flatten_with_path(sown.get("intermediates", {}))[0]
     paths = {"/".join(str(key.key) for key in path if hasattr(key, "key")): value for path, value in leaves}
     shown = {path: value for path, value in paths.items() if value.ndim == lead + 3}
-    if data.example == "clip":  # a walk over slices stacks what it sows with the slices in front
+    if data.kind.in_order:  # a walk over slices stacks what it sows with the slices in front
         shown = {path: _swap(value) for path, value in shown.items()}
     return shown
 

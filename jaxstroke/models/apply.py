@@ -34,21 +34,23 @@ def build(experiment: Experiment, **fields: Any) -> nn.Module:
 
 def example_shape(data: Data) -> tuple[int, ...]:
     """The shape of one example's images: (H, W, C), (T, H, W, C), (D, H, W, C) or (T, H, W, 2)."""
-    plane = (data.size, data.size)
-    if data.example == "slice":
-        return (*plane, len(data.inputs))
-    mirrored = series.CHANNELS if data.example == "series" else 1
-    return (data.depth, *plane, mirrored * len(data.inputs))
+    mirrored = series.CHANNELS if data.kind.holds_times else 1
+    return (*data.kind.images_lead(data.depth), data.size, data.size, mirrored * len(data.inputs))
+
+
+def mask_shape(data: Data) -> tuple[int, ...]:
+    """The shape of one example's masks, distances and logits."""
+    return (*data.kind.slices_lead(data.depth), data.size, data.size, len(data.targets))
 
 
 def valid_shape(data: Data) -> tuple[int, ...]:
     """The shape of one example's validity: one flag for each slice of a clip or volume, else one for the example."""
-    return (data.depth,) if data.example in ("clip", "volume") else ()
+    return data.kind.slices_lead(data.depth)
 
 
 def inputs(batch: Mapping[str, jax.Array], data: Data) -> tuple[jax.Array, ...]:
     """What the network takes of a batch; of clips and volumes also which slices are there."""
-    return (batch["images"], batch["valid"]) if data.example in ("clip", "volume") else (batch["images"],)
+    return (batch["images"], batch["valid"]) if data.kind.holds_slices else (batch["images"],)
 
 
 def initialise(network: nn.Module, data: Data, key: jax.Array) -> dict[str, Any]:
@@ -105,6 +107,6 @@ def _check_answer(outputs: Outputs, images: jax.Array, data: Data) -> None:
     chex.assert_rank(images, 1 + len(example_shape(data)))
     *lead, channels = images.shape
     chex.assert_equal(channels, example_shape(data)[-1])
-    if data.example == "series":
+    if data.kind.holds_times:
         del lead[1]  # of the time points one answer is made
     chex.assert_shape((outputs.logits, *outputs.side_logits), (*lead, len(data.targets)))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxstroke.data import series
-from jaxstroke.experiment import Model
+from jaxstroke.experiment import Model, kinds
 from jaxstroke.models import registry
 from jaxstroke.models.nn.resize import INTERPOLATION
 
@@ -42,10 +42,9 @@ class Size:
 
 def input_shape(entry: registry.Entry) -> tuple[int, ...]:
     """The images of one example of a line of the catalogue, without the batch axis."""
-    plane = (entry.size, entry.size)
-    example = registry.find(entry.network).example
-    channels = sum(entry.groups) * (series.CHANNELS if example == "series" else 1)
-    return (*plane, channels) if example == "slice" else (entry.depth, *plane, channels)
+    kind = kinds.kind(registry.find(entry.network).example)
+    channels = sum(entry.groups) * (series.CHANNELS if kind.holds_times else 1)
+    return (*kind.images_lead(entry.depth), entry.size, entry.size, channels)
 
 
 def measure(entry: registry.Entry) -> Size:
@@ -53,7 +52,7 @@ def measure(entry: registry.Entry) -> Size:
     model = Model(entry.network, entry.options)
     network = registry.build(model, groups=entry.groups, targets=entry.targets, size=entry.size)
     inputs = [jax.ShapeDtypeStruct((1, *input_shape(entry)), jnp.float32)]
-    if registry.find(entry.network).example == "clip":
+    if kinds.kind(registry.find(entry.network).example).in_order:
         inputs.append(jax.ShapeDtypeStruct((1, entry.depth), jnp.bool_))
     apply = functools.partial(network.apply, train=False)
     variables = jax.eval_shape(lambda *x: network.init(jax.random.key(0), *x, train=False), *inputs)

@@ -23,7 +23,7 @@ import flax.linen as nn
 
 import jaxstroke.models
 from jaxstroke.errors import UserError, nearest
-from jaxstroke.experiment import Model
+from jaxstroke.experiment import Model, kinds
 from jaxstroke.experiment.values import Range, convert
 
 # Options that a network need not have a field for: `apply` sees to them where it has none.
@@ -53,7 +53,7 @@ class Network:
 
     name: str
     module: Callable[..., nn.Module]
-    example: Literal["slice", "clip", "volume", "series"]
+    example: kinds.Word
     multiple: int = 1
 
 

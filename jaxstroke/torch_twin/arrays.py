@@ -12,17 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jaxstroke.experiment.kinds import Kind
 from jaxstroke.torch_twin.nn.blocks import widened
 
-CHANNEL_AXIS = {"slice": 1, "clip": 2, "volume": 1, "series": 1}
 
-
-def to_torch(array: np.ndarray, example: str) -> Tensor:
+def to_torch(array: np.ndarray, kind: Kind) -> Tensor:
     """Images, or anything else that has the axes of the images, as a tensor of its own."""
-    return torch.from_numpy(np.array(np.moveaxis(array, -1, CHANNEL_AXIS[example]), order="C"))
+    return torch.from_numpy(np.array(np.moveaxis(array, -1, _channel_axis(kind)), order="C"))
 
 
-def to_numpy(tensor: Tensor, example: str) -> np.ndarray:
+def to_numpy(tensor: Tensor, kind: Kind) -> np.ndarray:
     """Logits, or anything else that has their axes; those of a series are one slice."""
-    axis = 1 if example == "series" else CHANNEL_AXIS[example]
-    return np.moveaxis(widened(tensor.detach()).cpu().numpy(), axis, -1)
+    return np.moveaxis(widened(tensor.detach()).cpu().numpy(), _channel_axis(kind), -1)
+
+
+def _channel_axis(kind: Kind) -> int:
+    return 2 if kind.in_order else 1

@@ -10,11 +10,9 @@ import jax.numpy as jnp
 from jaxstroke import files, sharding
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
-from jaxstroke.models import apply
 from jaxstroke.runs import folder as runs
-from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.torch_twin import reading, registry, weights
-from jaxstroke.training import state as states
+from jaxstroke.training import program as training
 from jaxstroke.training.state import TrainState
 
 
@@ -44,17 +42,14 @@ def import_weights(source: Path, experiment: Experiment, out: Path) -> int:
 
 
 def _state(source: Path, experiment: Experiment) -> TrainState:
-    network = apply.build(experiment)
+    # On one device, whatever there are: it may be trained elsewhere.  How long an epoch is does not matter here, as the
+    # rate is no part of the optimiser's state.
+    program = training.build(experiment, sharding.make_mesh(jax.local_devices()[:1]), steps_per_epoch=1)
     groups = (*(len(group) for group in experiment.data.groups), *(1 for _ in experiment.data.derived))
-    twin = registry.build(experiment.model.name, network, groups)
-    # The rate is no part of the optimiser's state, so how long an epoch is does not matter here.
-    schedule, epochs = experiment.schedule, experiment.training.epochs
-    rate = learning_rate(schedule, experiment.optimiser, steps_per_epoch=1, epochs=epochs)
-    optimiser = build_optimiser(experiment.optimiser, rate)
-    shapes = states.abstract(network, optimiser, experiment.data).variables()
-    variables = weights.to_flax(reading.read_state_dict(source), twin, shapes, source=str(source))
+    twin = registry.build(experiment.model.name, program.network, groups)
+    variables = weights.to_flax(reading.read_state_dict(source), twin, program.shapes.variables(), source=str(source))
     params = jax.tree.map(jnp.asarray, variables["params"])
     statistics = jax.tree.map(jnp.asarray, variables.get("batch_stats", {}))
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, batch_stats=statistics, opt_state=optimiser.init(params)
+        step=jnp.zeros((), jnp.int32), params=params, batch_stats=statistics, opt_state=program.optimiser.init(params)
     )

@@ -7,6 +7,7 @@ so a run that was stopped anywhere and started again ends where one never stoppe
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 import time
 from collections.abc import Iterator
@@ -20,14 +21,10 @@ from jaxstroke.data import stream
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.splits import Split
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment
-from jaxstroke.models import apply
 from jaxstroke.process import job
 from jaxstroke.runs.folder import RunFolder
-from jaxstroke.schedules import build_optimiser, learning_rate
-from jaxstroke.training import state as states
-from jaxstroke.training import step as steps
 from jaxstroke.training.display import Report
+from jaxstroke.training.program import Program
 from jaxstroke.training.state import TrainState
 from jaxstroke.training.stop_request import StopRequest
 from jaxstroke.training.validation import CHOICES, Validation
@@ -65,13 +62,22 @@ class Progress:
         return mean
 
 
+class Reason(enum.StrEnum):
+    """Why a training ends, as a person is told."""
+
+    ALL_DONE = "all epochs are done"
+    ALREADY_DONE = "it had already run to its end"
+    NOT_FALLING = "the validation loss had stopped falling"
+    ASKED_TO = "it was asked to stop; everything is saved"
+
+
 @dataclasses.dataclass(frozen=True)
 class Ending:
     """How training ended: `code` is what the process should end with; 0 when it ran to its end."""
 
     step: int
     epoch: int
-    reason: str
+    reason: Reason
     code: int = 0
 
 
@@ -82,46 +88,32 @@ class NotFinite(UserError):
 class Training:
     """One run. `start` takes up where it stands, `run` trains from there."""
 
-    def __init__(self, experiment: Experiment, cache: Cache, split: Split, run: RunFolder, report: Report) -> None:
-        self._experiment = experiment
+    def __init__(self, program: Program, cache: Cache, split: Split, run: RunFolder, report: Report) -> None:
+        self._program = program
+        self._experiment = program.experiment
+        self._epochs = program.epochs
         self._cache = cache
         self._split = split
         self._run = run
         self._report = report
-        data = experiment.data
-        self._mesh = sharding.make_mesh()
-        sharding.check_batch(data.batch, self._mesh, experiment.parallel.microbatches)
-        self._rows = sharding.own_rows(data.batch)
-        self.steps_per_epoch = stream.steps_per_epoch(cache, split.train, experiment)
-        self.last_step = experiment.training.epochs * self.steps_per_epoch
-        self._rate = learning_rate(
-            experiment.schedule,
-            experiment.optimiser,
-            steps_per_epoch=self.steps_per_epoch,
-            epochs=experiment.training.epochs,
-        )
-        self.network = apply.build(experiment)
-        self._optimiser = build_optimiser(experiment.optimiser, self._rate)
-        self._train_step, validation_step = steps.compile_steps(experiment, self.network, self._optimiser, self._mesh)
-        self._validation = Validation(experiment, cache, split.validation, validation_step, self._mesh)
-        every = experiment.training.keep_every_epochs
+        self._rows = sharding.own_rows(self._experiment.data.batch)
+        self._validation = Validation(program, cache, split.validation)
+        every = self._experiment.training.keep_every_epochs
         self._checkpoints = run.checkpoints(
-            keep_last=experiment.training.keep_last, keep_every_steps=every and every * self.steps_per_epoch
+            keep_last=self._experiment.training.keep_last, keep_every_steps=every and every * self._epochs.steps
         )
         self._progress = Progress()
         self._state: Any = None
 
+    @property
+    def last_step(self) -> int:
+        return self._epochs.last_step
+
     def start(self) -> int:
         """Takes up the last checkpoint, or draws the first weights; returns the step it stands at."""
-        experiment = self._experiment
-        target = states.abstract(self.network, self._optimiser, experiment.data)
-        state_sharding = states.shardings(target, self._mesh, shard_optimiser=experiment.parallel.shard_optimiser)
-        restored = self._checkpoints.restore_last(sharding.with_shardings(target.trees(), state_sharding.trees()))
+        restored = self._checkpoints.restore_last(self._program.shapes.trees())
         if restored is None:
-            seed = experiment.training.seed
-            self._state = states.create(
-                self.network, self._optimiser, experiment.data, seed=seed, state_sharding=state_sharding
-            )
+            self._state = self._program.first_state(self._experiment.training.seed)
             self._keep_journal_until(0)
             return 0
         self._state = TrainState.from_trees(restored.trees)
@@ -137,12 +129,12 @@ class Training:
 
     def run(self, first_step: int) -> Ending:
         """Trains to the end; on a signal, saves and returns; on a non-finite loss, raises `NotFinite`."""
-        if first_step >= self.last_step and not self._owes_validation(first_step):
-            return Ending(first_step, first_step // self.steps_per_epoch, "it had already run to its end")
-        at_end = first_step % self.steps_per_epoch == 0 and not self._owes_validation(first_step)
-        if at_end and self._out_of_patience(first_step // self.steps_per_epoch):
-            return Ending(first_step, first_step // self.steps_per_epoch, "the validation loss had stopped falling")
-        with StopRequest() as stop:
+        if not self._owes_validation(first_step):
+            if first_step >= self.last_step:
+                return self._ending(first_step, Reason.ALREADY_DONE)
+            if self._epochs.ends_with(first_step) and self._out_of_patience(self._epochs.finished(first_step)):
+                return self._ending(first_step, Reason.NOT_FALLING)
+        with StopRequest(self._program.mesh) as stop:
             try:
                 ending = self._steps(first_step, self.last_step, stop)
             finally:
@@ -154,21 +146,20 @@ class Training:
     def _steps(self, first_step: int, last_step: int, stop: StopRequest) -> Ending:
         batches = self._batches(first_step)
         pending: list[jax.Array] = []
-        self._report.begin(first_step, last_step, self.steps_per_epoch)
-        stopped_falling = "the validation loss had stopped falling"
+        self._report.begin(first_step, last_step, self._epochs.steps)
         if self._owes_validation(first_step) and self._end_epoch(first_step, self._rate_at(first_step - 1), stop):
-            return Ending(first_step, first_step // self.steps_per_epoch, stopped_falling)
+            return self._ending(first_step, Reason.NOT_FALLING)
         since, seen = time.monotonic(), 0
         for step in range(first_step, last_step):
             batch = next(batches)
             self._checkpoints.check()
-            rows = {**batch, **stop.rows(len(self._rows))}
-            self._state, figures = self._train_step(self._state, sharding.to_devices(rows, self._mesh))
+            rows = sharding.to_devices(batch, self._program.mesh)
+            self._state, figures = self._program.train(self._state, rows)
             pending.append(figures["loss"])
             seen += int(batch["valid"].sum()) * job.count()
             done = step + 1
-            epoch_ends = done % self.steps_per_epoch == 0
-            asked_to_stop = stop.after(figures)  # read once: what is saved below must have been fetched before
+            epoch_ends = self._epochs.ends_with(done)
+            asked_to_stop = stop.after_step()  # read once: what is saved below must have been fetched before
             if epoch_ends or asked_to_stop is not None or len(pending) >= _FETCH_EVERY_STEPS or step == first_step:
                 losses = self._fetch(pending, done)
                 self._report.stepped(done, losses[-1], self._rate_at(step), seen / (time.monotonic() - since))
@@ -176,17 +167,19 @@ class Training:
                 pending, since, seen = [], time.monotonic(), 0
             if epoch_ends:
                 if self._end_epoch(done, self._rate_at(step), stop):
-                    return Ending(done, done // self.steps_per_epoch, stopped_falling)
+                    return self._ending(done, Reason.NOT_FALLING)
                 since = time.monotonic()
                 asked_to_stop = stop.agreed()  # everything is fetched; a validation that was cut off is not gone past
             if asked_to_stop is not None:
                 self._save(done)
-                why = "it was asked to stop; everything is saved"
-                return Ending(done, done // self.steps_per_epoch, why, asked_to_stop)
-        return Ending(last_step, last_step // self.steps_per_epoch, "all epochs are done")
+                return self._ending(done, Reason.ASKED_TO, asked_to_stop)
+        return self._ending(last_step, Reason.ALL_DONE)
+
+    def _ending(self, step: int, reason: Reason, code: int = 0) -> Ending:
+        return Ending(step, self._epochs.finished(step), reason, code)
 
     def _rate_at(self, step: int) -> float:
-        return float(np.asarray(self._rate(step)))
+        return float(np.asarray(self._program.rate(step)))
 
     def _batches(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         experiment = self._experiment
@@ -230,7 +223,7 @@ class Training:
 
     def _owes_validation(self, step: int) -> bool:
         """Whether the run was stopped while it validated: the losses of the epoch are still to be accounted for."""
-        return step > 0 and step % self.steps_per_epoch == 0 and self._progress.loss_count > 0
+        return self._epochs.ends_with(step) and self._progress.loss_count > 0
 
     def _end_epoch(self, done: int, rate: float, stop: StopRequest) -> bool:
         """Saves, validates, writes the journal, saves what is known now; says whether patience has run out.
@@ -238,7 +231,7 @@ class Training:
         Asked to stop meanwhile it leaves off, with everything as it was when the epoch's last step was done.
         """
         training = self._experiment.training
-        epoch = done // self.steps_per_epoch
+        epoch = self._epochs.finished(done)
         if epoch % training.validate_every_epochs and epoch != training.epochs:
             self._progress.end_epoch()
             if training.keep_every_epochs and epoch % training.keep_every_epochs == 0:

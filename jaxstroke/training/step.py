@@ -1,4 +1,4 @@
-"""One step of training and one of validation: pure functions of the whole batch, compiled once.
+"""One step of training and one of validation: pure functions of a state and the whole batch, which `program` compiles.
 
 The same function serves one device and many.  Under `jit` the batch is split over the mesh, the state is
 replicated, and the compiler adds the sums over devices (a batch's statistics are those of the whole batch).  Under
@@ -16,17 +16,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
-from jaxstroke import sharding
 from jaxstroke.augment import augment
-from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.losses import total_loss
 from jaxstroke.models import apply
-from jaxstroke.training import state as states
 from jaxstroke.training.state import TrainState
-from jaxstroke.training.stop_request import STOP
 
 Batch = dict[str, jax.Array]
 Figures = dict[str, jax.Array]
@@ -58,8 +53,6 @@ def train_step(
         return new_stats, figures, gradients
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
-        batch = dict(batch)
-        stop = batch.pop(STOP, None)
         _check_batch(batch, data)
         augment_key, dropout_key = jax.random.split(step_key(experiment.training.seed, state.step))
         batch = augment(augment_key, batch, experiment.augment)
@@ -72,8 +65,6 @@ def train_step(
             gradients = jax.lax.pmean(gradients, axis_name)
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
         figures = {**figures, "gradient_norm": optax.tree.norm(gradients)}
-        if stop is not None:
-            figures[STOP] = jnp.max(_of_all_devices(stop, axis_name))
         new = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -130,59 +121,5 @@ def validation_step(experiment: Experiment, network: nn.Module) -> Callable[[Tra
         outputs = apply.forward(network, state.variables(), batch, experiment.data)
         loss, _ = total_loss(outputs, batch, experiment.loss)
         return {"loss": loss, "count": jnp.sum(batch["valid"].astype(jnp.float32))}
-
-    return step
-
-
-def compile_steps(
-    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, mesh: Mesh
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns the training step (its state is donated) and the validation step, compiled for the mesh.
-
-    Both take a state as `states.shardings` lays it and a batch as `sharding.to_devices` lays it.
-    """
-    parallel = experiment.parallel
-    replicated, batch_sharding = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    abstract = states.abstract(network, optimiser, experiment.data)
-    state_sharding = states.shardings(abstract, mesh, shard_optimiser=parallel.shard_optimiser)
-    given = (state_sharding, batch_sharding)
-    validate = jax.jit(validation_step(experiment, network), in_shardings=given, out_shardings=replicated)
-    if parallel.map == "pmap":
-        return _mapped(experiment, network, optimiser, mesh), validate
-    train = jax.jit(
-        train_step(experiment, network, optimiser),
-        in_shardings=given,
-        out_shardings=(state_sharding, replicated),
-        donate_argnums=0,
-    )
-    return train, validate
-
-
-def _mapped(
-    experiment: Experiment, network: nn.Module, optimiser: optax.GradientTransformation, mesh: Mesh
-) -> Callable[..., Any]:
-    """The training step under `jax.pmap`, which takes and gives what the jitted one does."""
-    if experiment.parallel.shard_optimiser:
-        raise UserError("parallel.shard_optimiser=true: it needs parallel.map=jit, as pmap keeps all on each device")
-    if hasattr(network, "axis_name"):
-        network = network.clone(axis_name=sharding.DATA_AXIS)
-    mapped = jax.pmap(
-        train_step(experiment, network, optimiser, sharding.DATA_AXIS),
-        axis_name=sharding.DATA_AXIS,
-        devices=list(mesh.devices.flat),
-        in_axes=(None, 0),
-        out_axes=None,
-        donate_argnums=0,
-    )
-    replicated = sharding.replicated(mesh)
-
-    def everywhere(leaf: jax.Array) -> jax.Array:
-        """What pmap returns lies on this process's devices; the same arrays, as part of what all processes have."""
-        own = [shard.data for shard in leaf.addressable_shards]
-        return jax.make_array_from_single_device_arrays(leaf.shape, replicated, own)
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
-        new, figures = mapped(state, jax.tree.map(sharding.split_by_device, batch))
-        return (jax.tree.map(everywhere, new) if jax.process_count() > 1 else new), figures
 
     return step

@@ -1,7 +1,7 @@
 """Being asked to stop while training: the step in hand is finished and the state saved before the process ends.
 
 The processes of a job are signalled one by one, at different moments, and must all stop after the same step.  So each
-hands its code into every step with its rows of the batch, and the step gives back the highest of all.
+tells its code after every step, in a small collective of its own, and all learn the highest.
 """
 
 from __future__ import annotations
@@ -9,28 +9,31 @@ from __future__ import annotations
 import collections
 import signal
 import time
-from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from jaxstroke import sharding
 from jaxstroke.process import job, signals
 from jaxstroke.process.signals import INTERRUPTED, REQUEUE
 
-__all__ = ["INTERRUPTED", "REQUEUE", "STOP", "StopRequest"]
+__all__ = ["INTERRUPTED", "REQUEUE", "StopRequest"]
 
-STOP = "stop"  # among a batch's arrays and a step's figures
-
-# What a step gave back is read so many steps later, so that the host does not wait for the devices.
+# What was told after a step is read so many steps later, so that the host does not wait for the devices.
 _READ_LATER_STEPS = 2
 
 
 class StopRequest:
     """Catches the signals while it is entered; `code` is None until one has come. A second one ends at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, mesh: Mesh) -> None:
         self.code: int | None = None
+        self._mesh = mesh
+        self._highest = jax.jit(jnp.max, out_shardings=sharding.replicated(mesh))
         self._since = 0.0
         self._told: collections.deque[Any] = collections.deque()
         self._before: dict[signal.Signals, object] = {}
@@ -45,16 +48,13 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def rows(self, count: int) -> dict[str, np.ndarray]:
-        """What goes into a step with `count` rows of a batch; nothing where there is no other process to tell."""
-        return {} if job.count() == 1 else {STOP: np.full(count, self.code or 0, np.int32)}
-
-    def after(self, figures: Mapping[str, Any]) -> int | None:
+    def after_step(self) -> int | None:
         """A step is done: whether to stop after it. From now on the process does not end without saving."""
         signals.unsaved.set()
-        if job.count() == 1:
+        if job.count() == 1:  # there is nobody to agree with
             return self.code
-        self._told.append(figures[STOP])
+        codes = {"code": np.full(jax.local_device_count(), self.code or 0, np.int32)}
+        self._told.append(self._highest(sharding.to_devices(codes, self._mesh)["code"]))
         return int(np.asarray(self._told.popleft())) or None if len(self._told) > _READ_LATER_STEPS else None
 
     def all_saved(self) -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxstroke import sharding
 from jaxstroke.data import stream
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment
 from jaxstroke.inference.postprocess import mask_of
 from jaxstroke.inference.predictor import Predictor
 from jaxstroke.metrics import overlap, surface
 from jaxstroke.process import job
+from jaxstroke.training.program import Program
 from jaxstroke.training.state import TrainState
 
 # The scores by which a best checkpoint can be chosen (`Evaluation.choose_by`).
@@ -27,25 +25,18 @@ CHOICES = ("dice", "slice_dice_empty_1", "slice_dice_empty_0")
 class Validation:
     """Compiled once for a run; whole studies are judged on their prepared grid, the mean over studies and targets."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        cache: Cache,
-        studies: tuple[str, ...],
-        validation_step: Callable[..., Any],
-        mesh: Mesh,
-    ) -> None:
-        if not studies and experiment.training.patience_epochs is not None:
+    def __init__(self, program: Program, cache: Cache, studies: tuple[str, ...]) -> None:
+        self._program = program
+        self._experiment = program.experiment
+        patience_epochs = self._experiment.training.patience_epochs
+        if not studies and patience_epochs is not None:
             raise UserError(
-                f"training.patience_epochs={experiment.training.patience_epochs}: there is no validation study whose "
+                f"training.patience_epochs={patience_epochs}: there is no validation study whose "
                 "loss could stop falling; set it to none, or data.validation_fraction above 0"
             )
-        self._experiment = experiment
         self._cache = cache
         self._studies = studies
-        self._step = validation_step
-        self._mesh = mesh
-        self._rows = sharding.own_rows(experiment.data.batch)
+        self._rows = sharding.own_rows(self._experiment.data.batch)
         self._predictor: Predictor | None = None
 
     def run(
@@ -70,7 +61,7 @@ class Validation:
         total, count = 0.0, 0.0
         data = self._experiment.data
         for batch in stream.ordered_batches(self._cache, self._studies, data, rows=self._rows):
-            figures = self._step(state, sharding.to_devices(batch, self._mesh))
+            figures = self._program.validate(state, sharding.to_devices(batch, self._program.mesh))
             total += float(figures["loss"]) * float(figures["count"])
             count += float(figures["count"])
             if asked_to_stop():

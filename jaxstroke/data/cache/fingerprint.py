@@ -33,7 +33,7 @@ def recipe_of(data: Data) -> dict[str, Any]:
         "size": data.size,
         "spacing_mm": data.spacing_mm,
         "normalise": data.normalise,
-        "time_points": data.depth if data.example == "series" else None,
+        "time_points": data.depth if data.kind.holds_times else None,
         # Absent where there are none, as it was before there could be any.
         **({"normalise_of": own} if own else {}),
     }
