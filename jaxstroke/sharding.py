@@ -14,7 +14,7 @@ from jaxstroke.errors import UserError
 DATA_AXIS = "data"
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """One axis over every device, or over these: a batch is split along it, everything else is replicated.
 
     A process's devices lie side by side, so that its rows of a batch do (`own_rows`); JAX's order for a TPU slice
