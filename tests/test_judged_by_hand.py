@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
 from jaxstroke.judging import tables
 from jaxstroke.runs.folder import RunFolder
-from jaxstroke.training import cascade
+from jaxstroke.training import cascade, program
 from jaxstroke.training.validation import Validation
 
 SIZE = 32
@@ -68,7 +69,8 @@ class State:
 
 
 def validation(cache: Cache, studies: tuple[str, ...], losses: Any, **changes: object) -> Validation:
-    made = Validation(experiment(**changes), cache, studies, losses, sharding.make_mesh())
+    built = program.build(experiment(**changes), sharding.make_mesh(), steps_per_epoch=1)
+    made = Validation(dataclasses.replace(built, validate=losses), cache, studies)
     made._predictor = Shown(cache)  # type: ignore[assignment]
     return made
 
