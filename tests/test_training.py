@@ -42,6 +42,7 @@ TINY = {
     "model.spatial": False,
     "training.epochs": 3,
     "training.steps_per_epoch": 4,
+    "training.slices_per_step": None,
     "training.patience_epochs": None,
 }
 
