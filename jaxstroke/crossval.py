@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=command.text("crossval"),
         description="Cross-validation: every study is held out once. The same command goes on wherever it was stopped.",
-        epilog="Example: python -m jaxstroke.crossval --exp mdanet_isles18 --data /data/ISLES2018",
+        epilog=f"Example: {command.text('crossval')} --exp mdanet_isles18 --data /data/ISLES2018",
     )
     parser.add_argument("--exp", metavar="NAME", required=True, help="the experiment; train --list shows them")
     parser.add_argument("--data", metavar="PATH", help="the data set's folder (else JAXSTROKE_DATA, else the phantom)")
@@ -40,17 +40,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments, argparse.Namespace(typed=arguments))
-    wanted = _experiment(args)
+    experiment = _experiment(args)
     if job.launcher() is not None:
         raise UserError(
             "crossval runs in one process; train each fold on several (train --fold K), then crossval pools them"
         )
     from jaxstroke.judging import folds as folding
 
-    folds = [folding.Fold(k, _folder(wanted, k, args.out)) for k in range(wanted.data.folds)]
+    folds = [folding.Fold(k, _folder(experiment, k, args.out)) for k in range(experiment.data.folds)]
     todo = folds if args.fold is None else [folds[args.fold]]
     for number, fold in enumerate(todo, start=1):
-        its = overrides.override(wanted, {"data.fold": fold.number})
+        its = _of_fold(experiment, fold.number)
         if folding.is_done(fold, its):
             console.say(f"fold {fold.number}: trained and evaluated, {fold.path}")
             continue
@@ -59,12 +59,12 @@ def main(arguments: list[str]) -> int:
         if code:
             return code
         folding.mark_done(fold, its)
-    waiting = [one for one in folds if not folding.is_done(one, overrides.override(wanted, {"data.fold": one.number}))]
+    waiting = [one for one in folds if not folding.is_done(one, _of_fold(experiment, one.number))]
     if waiting:
         left = ", ".join(str(one.number) for one in waiting)
         console.say(f"fold {args.fold} is done; pooled when folds {left} are")
         return 0
-    return _pool(wanted, folds, args.out or place.crossval_folder(wanted))
+    return _pool(experiment, folds, args.out or place.crossval_folder(experiment))
 
 
 def _experiment(args: argparse.Namespace) -> Experiment:
@@ -74,10 +74,14 @@ def _experiment(args: argparse.Namespace) -> Experiment:
     return overrides.override(catalogue.asked_for(args.exp, args.scale, args.set, fields), {"data.fold": 0})
 
 
-def _folder(wanted: Experiment, number: int, out: Path | None) -> Path:
+def _folder(experiment: Experiment, number: int, out: Path | None) -> Path:
     if out is not None:
         return out / f"fold-{number}"
-    return place.default_folder(overrides.override(wanted, {"data.fold": number}))
+    return place.default_folder(_of_fold(experiment, number))
+
+
+def _of_fold(experiment: Experiment, number: int) -> Experiment:
+    return overrides.override(experiment, {"data.fold": number})
 
 
 def _train_and_evaluate(fold: Fold, args: argparse.Namespace) -> int:
@@ -101,7 +105,7 @@ def _train_and_evaluate(fold: Fold, args: argparse.Namespace) -> int:
     return 0
 
 
-def _pool(wanted: Experiment, folds: list[Fold], out: Path) -> int:
+def _pool(experiment: Experiment, folds: list[Fold], out: Path) -> int:
     from jaxstroke import files
     from jaxstroke.judging import folds as folding
     from jaxstroke.judging import tables, written
@@ -114,13 +118,13 @@ def _pool(wanted: Experiment, folds: list[Fold], out: Path) -> int:
     files.write_text(out / "scores.csv", written.csv_text(kept, phantom=phantom))
     tree = {
         "phantom": phantom,
-        "experiment": dataclasses.asdict(wanted),
+        "experiment": dataclasses.asdict(experiment),
         "folds": [str(fold.path) for fold in folds],
         "systems": [_plain(line) for line in lines],
     }
     files.write_json(out / "summary.json", tree)
     studies = len({row["study"] for row in rows})
-    title = f"{wanted.name}: {studies} studies, each held out once, {len(folds)} folds"
+    title = f"{experiment.name}: {studies} studies, each held out once, {len(folds)} folds"
     _print(lines, title + (" [PHANTOM]" if phantom else ""))
     first = lines[0]["system"]
     tables.strata([row for row in rows if row["system"] == first and row["target"] == lines[0]["target"]])

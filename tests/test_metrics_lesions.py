@@ -86,15 +86,3 @@ def test_largest_component_is_the_largest(pair):
     assert kept.dtype == bool and not (kept & ~mask).any()
     assert kept.sum() == max(sizes, default=0)
     assert lesions.components(kept)[1] == min(count, 1)
-
-
-@pytest.mark.parametrize("minimum_ml, left", [(0.0, 4), (0.01, 4), (0.02, 3), (0.03, 3), (0.031, 0)])
-def test_remove_small_keeps_what_is_just_large_enough(minimum_ml, left):
-    mask = row(1, 0, 1, 1, 1)
-    kept = postprocess.remove_small(mask, minimum_ml, spacing_mm=(5.0, 2.0, 1.0))  # voxels of 0.01 mL
-    assert kept.sum() == left
-    assert not (kept & ~mask).any()
-
-
-def test_remove_small_of_an_empty_mask_is_empty():
-    assert not postprocess.remove_small(np.zeros((2, 3, 4), bool), 1.0, (1.0, 1.0, 1.0)).any()

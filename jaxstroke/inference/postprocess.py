@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -25,10 +23,3 @@ def largest_component(mask: ArrayLike) -> Mask:
         return as_mask(mask)
     volumes = component_volumes_ml(labels, count, spacing_mm=(1.0, 1.0, 1.0))
     return labels == volumes.argmax()
-
-
-def remove_small(mask: ArrayLike, minimum_ml: float, spacing_mm: Sequence[float]) -> Mask:
-    """The mask without its 26-connected components of less than `minimum_ml`."""
-    labels, count = components(mask)
-    large = component_volumes_ml(labels, count, spacing_mm) >= minimum_ml
-    return large[labels] & as_mask(mask)

@@ -46,23 +46,23 @@ class OverFolds:
     n: int
 
 
-def is_done(fold: Fold, wanted: Experiment) -> bool:
+def is_done(fold: Fold, experiment: Experiment) -> bool:
     """Whether the fold was trained to its end and evaluated as it is now."""
     try:
         record = files.read_sealed(fold.path / _RECORD)
     except UserError:
         return False
     whole = all((fold.evaluation / name).is_file() for name in ("scores.csv", "summary.json"))
-    return whole and record == _record(fold, wanted)
+    return whole and record == _record(fold, experiment)
 
 
-def mark_done(fold: Fold, wanted: Experiment) -> None:
-    files.write_sealed(fold.path / _RECORD, _record(fold, wanted))
+def mark_done(fold: Fold, experiment: Experiment) -> None:
+    files.write_sealed(fold.path / _RECORD, _record(fold, experiment))
 
 
-def _record(fold: Fold, wanted: Experiment) -> dict[str, Any]:
+def _record(fold: Fold, experiment: Experiment) -> dict[str, Any]:
     return {
-        "experiment": files.as_read(dataclasses.asdict(wanted)),
+        "experiment": files.as_read(dataclasses.asdict(experiment)),
         "checkpoints": place.state_of(fold.path),
         "scores": files.sha256(fold.evaluation / "scores.csv") if (fold.evaluation / "scores.csv").is_file() else "",
     }

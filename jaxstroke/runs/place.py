@@ -10,18 +10,18 @@ from jaxstroke.experiment import Experiment
 RUNS = Path("runs")
 
 
-def default_folder(wanted: Experiment) -> Path:
+def default_folder(experiment: Experiment) -> Path:
     """runs/NAME[-small][-fold-K]; fold 0 has no mark, since most runs have no other."""
-    return RUNS / "-".join([_stem(wanted), *([f"fold-{wanted.data.fold}"] if wanted.data.fold else [])])
+    return RUNS / "-".join([_stem(experiment), *([f"fold-{experiment.data.fold}"] if experiment.data.fold else [])])
 
 
-def crossval_folder(wanted: Experiment) -> Path:
+def crossval_folder(experiment: Experiment) -> Path:
     """Where what all folds come to is written."""
-    return RUNS / f"crossval-{_stem(wanted)}"
+    return RUNS / f"crossval-{_stem(experiment)}"
 
 
-def _stem(wanted: Experiment) -> str:
-    return "-".join([wanted.name, *(["small"] if wanted.scale == "small" else [])])
+def _stem(experiment: Experiment) -> str:
+    return "-".join([experiment.name, *(["small"] if experiment.scale == "small" else [])])
 
 
 def state_of(run: Path) -> str:
