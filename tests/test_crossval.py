@@ -116,7 +116,7 @@ def test_a_fold_that_fails_ends_it(tmp_path: Path) -> None:
 
 
 def test_mistakes_in_the_words() -> None:
-    with pytest.raises(UserError, match=r"--fold 5: folds are counted from 0 to 4"):
+    with pytest.raises(UserError, match=r"data\.fold=5 \(--fold\): folds are counted from 0 to 4"):
         crossval.main(["--exp", "unet_isles22", "--fold", "5"])
     with pytest.raises(UserError, match=r"for one of them give --fold K"):
         crossval.main(["--exp", "unet_isles22", "--set", "data.fold=1"])
