@@ -1,0 +1,72 @@
+"""Prediction in pieces is prediction at once, and random changes act in the training step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+import pytest
+from random_weights import random_weights
+
+from jaxstroke.augment import augment
+from jaxstroke.experiment import Augment, catalogue, overrides
+from jaxstroke.inference.predictor import Predictor
+from jaxstroke.models import apply
+from jaxstroke.models.nn.blocks import ConvNormAct, LogitHead
+from jaxstroke.models.outputs import Outputs
+from jaxstroke.training import state as states
+from jaxstroke.training import step as steps
+
+SIZE, SLICES = 32, 5
+
+
+def test_a_long_study_in_pieces_is_the_study_at_once() -> None:
+    """DME-Net carries its memory from piece to piece: two slices at a time and five at once agree."""
+    small = {"data.size": SIZE, "data.depth": 2, "model.width": 4}
+    short = overrides.override(catalogue.load("dme_isles18", scale="small"), small)
+    whole = overrides.override(short, {"data.depth": SLICES})
+    images = np.random.default_rng(0).normal(size=(SLICES, SIZE, SIZE, 5)).astype(np.float32)
+    network = apply.build(short)
+    variables = random_weights(network, images[None, :1], np.ones((1, 1), bool), train=False)
+    in_pieces, at_once = (Predictor(one, variables).prepared(images).probabilities for one in (short, whole))
+    np.testing.assert_allclose(in_pieces, at_once, atol=1e-5)
+    alone = Predictor(short, variables).prepared(images[2:4]).probabilities
+    assert np.abs(alone - at_once[2:4]).max() > 1e-3, "what was seen before counts, or nothing is shown here"
+
+
+class OneBlock(nn.Module):
+    """The least network that a step can train."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
+        return Outputs(LogitHead(1)(ConvNormAct(4)(images, train=train)))
+
+
+def test_the_step_trains_on_the_changed_batch() -> None:
+    """Its figures are those of a step without changes on the batch that `augment` gives for the step's key."""
+    plain = overrides.override(catalogue.load("unet_isles22", scale="small"), {"data.size": 16, "data.batch": 4})
+    plain = dataclasses.replace(plain, augment=Augment(probability=0.0))
+    spec = Augment(probability=1.0, rotate_degrees=90.0, scale=(0.8, 1.2), brightness=0.5)
+    changed = dataclasses.replace(plain, augment=spec)
+    draw = np.random.default_rng(1)
+    masks = (draw.random((4, 16, 16, 1)) < 0.2).astype(np.float32)
+    batch = {
+        "images": draw.normal(size=(4, 16, 16, 2)).astype(np.float32) + masks,
+        "masks": masks,
+        "distance": np.zeros_like(masks),
+        "index": np.arange(4),
+        "valid": np.ones(4, bool),
+    }
+    network, optimiser = OneBlock(), optax.sgd(0.1)
+    state = states.create(network, optimiser, plain.data, seed=0)
+    key, _ = jax.random.split(steps.step_key(plain.training.seed, state.step))
+    by_hand = augment(key, batch, spec)
+    as_it_is, with_changes = (jax.jit(steps.train_step(one, network, optimiser)) for one in (plain, changed))
+    expected, got, untouched = as_it_is(state, by_hand)[1], with_changes(state, batch)[1], as_it_is(state, batch)[1]
+    for name in ("loss", "gradient_norm"):
+        assert float(got[name]) == pytest.approx(float(expected[name]), rel=1e-5)
+        assert abs(float(got[name]) / float(untouched[name]) - 1) > 1e-4
+    assert int(with_changes(state, batch)[0].step) == 1
