@@ -47,15 +47,17 @@ def error(text: str) -> None:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    """Work goes on when whoever read its output went away (`| head`): it did not ask it to stop."""
+    """Work goes on when whoever read its output went away (`| head`), or its log's disk is full: nobody said stop."""
     try:
         print(text, file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())  # what is still in the stream's memory goes there too
         os.close(nowhere)
         if stream is sys.stdout:
-            warn("nobody reads this output any more; the work goes on without it")
+            gone = isinstance(error, BrokenPipeError)
+            why = "nobody reads this output any more" if gone else f"this output cannot be written ({error.strerror})"
+            warn(f"{why}; the work goes on without it")
 
 
 def next_command(door: str, *words: str) -> None:

@@ -50,6 +50,26 @@ def test_a_mistake_keeps_its_code_when_nobody_reads_it(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
+FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+
+
+def test_a_log_on_a_full_disk_stops_no_work(tmp_path: Path) -> None:
+    mark, log = tmp_path / "mark", tmp_path / "log"
+    with log.open("w") as told:
+        words = [sys.executable, "-c", FULL + WORK, str(mark)]
+        done = subprocess.run(words, stdout=told, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0 and mark.read_text() == "done" and log.stat().st_size == 1000
+    assert done.stderr == "warning: this output cannot be written (File too large); the work goes on without it\n"
+
+
+def test_a_mistake_keeps_its_code_when_its_log_is_full(tmp_path: Path) -> None:
+    """A checkpoint failed on a full disk that held the log too, and the code became 1."""
+    program = FULL + "from jaxstroke.process import door\nfrom jaxstroke.errors import UserError\n"
+    program += "def main(_): raise UserError('wrong' * 1000)\ndoor.run(main)"
+    with (tmp_path / "log").open("w") as told:
+        assert subprocess.run([sys.executable, "-c", program], stderr=told).returncode == 2
+
+
 @pytest.mark.parametrize("no_color", [False, True])
 def test_a_terminal_has_colours_unless_it_wants_none(no_color: bool) -> None:
     program = "from jaxstroke import console\nwith console.bar('work', 2) as advance: advance(1)"

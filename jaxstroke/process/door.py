@@ -19,7 +19,7 @@ def run(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None
             code = main(list(sys.argv[1:] if arguments is None else arguments)) or 0
             sys.stdout.flush()
     except UserError as error:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):  # nobody reads it, or the disk of the log is full: the code tells it still
             print(f"error: {error}", file=sys.stderr, flush=True)
         code = 2
     except KeyboardInterrupt:
