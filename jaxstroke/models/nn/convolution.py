@@ -88,19 +88,22 @@ def _forward(x: jax.Array, kernel: jax.Array, precision: Any) -> tuple[jax.Array
 def _backward(precision: Any, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Each gradient is chosen by itself, so that one that nobody asks for is not computed."""
     x, kernel = kept
+    return _gradient(0, precision, x, kernel, g), _gradient(1, precision, x, kernel, g)
 
-    def choose(quick: Any, argument: int) -> jax.Array:
-        def own(*arrays: jax.Array) -> jax.Array:
-            def of_one(one: jax.Array) -> jax.Array:
-                return _plain(one, arrays[1], precision) if argument == 0 else _plain(arrays[0], one, precision)
 
-            # Transposed, not differentiated: that would put the forward into the program once more, which is then
-            # thrown away, but not before `count` has counted it.
-            return jax.linear_transpose(of_one, arrays[argument])(arrays[2])[0]
+# Jitted so that it is traced once for each shape that a network has, not for each of its convolutions.
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradient(argument: int, precision: Any, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
+    def own(*arrays: jax.Array) -> jax.Array:
+        def of_one(one: jax.Array) -> jax.Array:
+            return _plain(one, arrays[1], precision) if argument == 0 else _plain(arrays[0], one, precision)
 
-        return jax.lax.platform_dependent(x, kernel, g, cpu=functools.partial(quick, precision), default=own)
+        # Transposed, not differentiated: that would put the forward into the program once more, which is then
+        # thrown away, but not before `count` has counted it.
+        return jax.linear_transpose(of_one, arrays[argument])(arrays[2])[0]
 
-    return choose(input_gradient, 0), choose(kernel_gradient, 1)
+    quick = functools.partial((input_gradient, kernel_gradient)[argument], precision)
+    return jax.lax.platform_dependent(x, kernel, g, cpu=quick, default=own)
 
 
 _same.defvjp(_forward, _backward)
