@@ -4,7 +4,9 @@ The environment is set before anything imports JAX, and test processes and the d
 """
 
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -40,3 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _own_cache in config.stash:
         config.stash[_own_cache].cleanup()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_end_with_their_file() -> Iterator[None]:
+    """Traced and compiled programs of hundreds of tests filled 5 GB a process, which the collector walks again and again."""
+    yield
+    if "jax" in sys.modules:
+        import jax
+
+        jax.clear_caches()
