@@ -109,15 +109,17 @@ def last_epoch(run: Path) -> int:
 
 
 def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Path) -> None:
-    job = training(slurm, tmp_path)
-    job.until_saved()
-    before = RunFolder(job.run).checkpoints().steps()[-1]
+    """In the middle of its first epoch: what is saved then is saved because it was cancelled."""
+    job = training(slurm, tmp_path, **{"training.steps_per_epoch": LONG})
+    job.until(lambda: re.search(r"training on phantoms: [1-9]", job.told))
+    assert not RunFolder(job.run).checkpoints().steps()
     slurm.run("scancel", job.number)
     job.until(lambda: slurm.run("squeue", "--noheader").stdout == "")  # it would show one that comes back
     ended = slurm.job(job.number)
     assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0"), job.told
     checkpoints = RunFolder(job.run).checkpoints()
-    assert checkpoints.steps()[-1] > before and checkpoints.damage(checkpoints.steps()[-1]) is None
+    (step,) = checkpoints.steps()
+    assert 0 < step < LONG and checkpoints.damage(step) is None
     assert "it was asked to stop; everything is saved" in job.told
 
 
