@@ -46,7 +46,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_end_with_their_file() -> Iterator[None]:
-    """Traced and compiled programs of hundreds of tests filled 5 GB a process, which the collector walks again and again."""
+    """Programs traced and compiled by all files filled 5 GB a process, which the collector walked again and again."""
     yield
     if "jax" in sys.modules:
         import jax
