@@ -16,6 +16,7 @@ from jaxstroke.runs import place
 if TYPE_CHECKING:
     from jaxstroke.judging.folds import Fold
 
+REPORT = "report.html"
 SHOWN = ("dice", "precision", "recall", "hd95_mm", "volume_difference_ml", "lesion_f1")
 
 
@@ -49,6 +50,8 @@ def main(arguments: list[str]) -> int:
 
     folds = [folding.Fold(k, _folder(experiment, k, args.out)) for k in range(experiment.data.folds)]
     todo = folds if args.fold is None else [folds[args.fold]]
+    if any(not one.path.is_dir() for one in todo):
+        _check_folds(experiment, args)
     for number, fold in enumerate(todo, start=1):
         its = _of_fold(experiment, fold.number)
         if folding.is_done(fold, its):
@@ -72,6 +75,26 @@ def _experiment(args: argparse.Namespace) -> Experiment:
         raise UserError("--set data.fold: crossval goes through all folds; for one of them give --fold K")
     fields = {"data.fold": args.fold, "training.epochs": args.epochs}
     return overrides.override(catalogue.asked_for(args.exp, args.scale, args.set, fields), {"data.fold": 0})
+
+
+def _check_folds(experiment: Experiment, args: argparse.Namespace) -> None:
+    """Where a data set lays down which studies are for testing, every fold would test the same ones."""
+    from jaxstroke import user_cache
+    from jaxstroke.data.layouts import find_layout
+    from jaxstroke.data.source import named_folder, open_source
+
+    folder = named_folder(args.data)
+    if folder is None:  # the phantom need not be made to know what it will be like
+        where, fixed = f"the phantom of {experiment.data.layout}", find_layout(experiment.data.layout).lays_test_down
+    else:
+        source = open_source(experiment.data, folder, user_cache.folder(), args.layout)
+        where, fixed = str(source.root), bool(source.layout.fixed_test(source.root))
+    if fixed:
+        again = command.text("train")
+        raise UserError(
+            f"{where}: it lays down which studies are for testing, so there are no folds to go through; train "
+            f"several seeds instead ({again} --exp {args.exp} --set training.seed=1 --out ...), or use jaxstroke tables"
+        )
 
 
 def _folder(experiment: Experiment, number: int, out: Path | None) -> Path:
@@ -109,6 +132,8 @@ def _pool(experiment: Experiment, folds: list[Fold], out: Path) -> int:
     from jaxstroke import files
     from jaxstroke.judging import folds as folding
     from jaxstroke.judging import tables, written
+    from jaxstroke.pages import report
+    from jaxstroke.runs.folder import RunFolder
 
     rows = folding.rows_of(folds)
     folding.check_complete(folds, rows)
@@ -129,6 +154,7 @@ def _pool(experiment: Experiment, folds: list[Fold], out: Path) -> int:
     first = lines[0]["system"]
     tables.strata([row for row in rows if row["system"] == first and row["target"] == lines[0]["target"]])
     console.say(f"every score of every study: {out / 'scores.csv'}; means by fold: {out / 'summary.json'}")
+    console.say(f"to look at: {report.write(out / REPORT, [RunFolder(fold.path) for fold in folds], title=title)}")
     console.next_command("compare", str(out))
     return 0
 

@@ -13,7 +13,7 @@ from small_studies import isles2022_root, lesion
 
 from jaxstroke import compare, crossval, evaluate, files
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import as_json, catalogue
+from jaxstroke.experiment import as_json, catalogue, overrides
 from jaxstroke.inference.held_out import held_out
 from jaxstroke.judging import folds as folding
 from jaxstroke.judging.folds import Fold
@@ -26,6 +26,8 @@ HELD_OUT = (("a", "b", "c"), ("d",))
 def fold(root: Path, number: int, test: Sequence[str], others: Sequence[str], *, fingerprint: str = "same") -> Fold:
     """A fold that was trained and evaluated, as far as files tell; the reference of each study has its own size."""
     run = root / f"fold-{number}"
+    its = overrides.override(catalogue.load("unet_isles22", scale="small"), {"data.fold": number, "data.folds": 2})
+    files.write_text(run / "experiment.json", as_json.to_json(its))
     about = {
         "data": "x", "phantom": True, "data_fingerprint": fingerprint, "seed": 0, "versions": {},
         "split": {"train": list(others), "validation": [], "test": list(test)},
@@ -99,6 +101,8 @@ def test_pooled_once_all_folds_are_done(tmp_path: Path, capsys: pytest.CaptureFi
         folding.mark_done(one, crossval.overrides.override(wanted, {"data.fold": one.number}))
     assert crossval.main(words) == 0
     told = capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert all(f'"study": "{study}"' in page or f">{study}<" in page for study in "abcd") and "PHANTOM" in page.upper()
     assert "over studies" in told and "of the means of folds" in told and "[PHANTOM]" in told
     tree = json.loads((tmp_path / "summary.json").read_text())
     (line,) = tree["systems"]
@@ -110,9 +114,29 @@ def test_pooled_once_all_folds_are_done(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_fold_that_fails_ends_it(tmp_path: Path) -> None:
-    words = ["--exp", "unet_isles22", "--scale", "small", "--out", str(tmp_path), "--data", str(tmp_path / "nowhere")]
+    isles2022_root(tmp_path / "data", [lesion((2, 16, 16), {0: (4, 4)})])  # one patient: nothing to train on
+    words = ["--exp", "unet_isles22", "--scale", "small", "--out", str(tmp_path), "--data", str(tmp_path / "data")]
     with pytest.raises(UserError, match="fold 0 failed .train ended with 2.*nothing was pooled"):
         crossval.main(words)
+
+
+def test_a_test_set_that_is_laid_down_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        for name in ("adc", "dwi", "adc_r1", "dwi_r1"):
+            files.write_bytes(tmp_path / "data" / f"study_{number:03}" / f"{name}.nii.gz", b"")
+    files.write_text(
+        tmp_path / "data" / "studies.csv", "study,patient,group,split\nstudy_001,a,x,train\nstudy_002,b,x,test\n"
+    )
+    words = ["--exp", "crossdomain_v1", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"lays down which studies are for testing.*train several seeds") as told:
+        crossval.main(words)
+    assert "\n" not in str(told.value) and not (tmp_path / "out").exists()
+    monkeypatch.setenv("JAXSTROKE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="the phantom of two_reader: it lays down"):
+        crossval.main(["--exp", "crossdomain_v1", "--scale", "small"])
+    assert not (tmp_path / "cache").exists(), "no phantom was made to know it"
 
 
 def test_mistakes_in_the_words() -> None:

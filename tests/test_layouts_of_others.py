@@ -189,7 +189,9 @@ def test_an_experiment_takes_another_layout_that_has_its_images(tmp_path: Path) 
     for name in ("a_dwi", "a_adc", "b_dwi", "b_adc"):
         image(tmp_path / "mine" / f"{name}.nii.gz")
     (tmp_path / "mine" / "centres.csv").write_text("study,centre\na,north\n")
+    (tmp_path / "mine" / "quality.csv").write_text("study,quality\na,motion\n")
     source = open_source(WANTED, tmp_path / "mine", tmp_path)
+    assert [case.facts.get("quality") for case in source.cases] == ["motion", None]
     assert source.layout.name == "folder" and [case.centre for case in source.cases] == ["north", ""]
     with pytest.raises(UserError, match="no study of ISLES 2022 was found"):
         open_source(WANTED, tmp_path / "mine", tmp_path, "isles2022")

@@ -97,6 +97,20 @@ def test_tables_and_files(folders: tuple[Path, Path], tmp_path: Path, capsys: py
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["cases"][0]["dice"] == pytest.approx(0.6)
 
 
+def test_strata_by_image_quality(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    truth, mine = folders
+    (truth / "quality.csv").write_text("study,quality\na,good\nb,motion\n")
+    assert score.main(["--reference", str(truth), "--prediction", str(mine)]) == 0
+    assert "quality:" not in capsys.readouterr().out, "c has none: no strata of only some of the studies"
+    (truth / "quality.csv").write_text("study,quality\na,good\nb,motion\nc,good\n")
+    assert score.main(["--reference", str(truth), "--prediction", str(mine)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip().startswith("quality:")]
+    assert [line[1:3] for line in lines] == [["good", "2"], ["motion", "1"]]
+    (truth / "quality.csv").write_text("case,quality\na,good\n")
+    with pytest.raises(UserError, match="quality.csv: its columns must be study and quality"):
+        score.main(["--reference", str(truth), "--prediction", str(mine)])
+
+
 def test_probability_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference, prediction = masks()
     write(tmp_path / "truth" / "a.nii", reference)

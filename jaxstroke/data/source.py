@@ -23,6 +23,7 @@ from jaxstroke.phantoms.marker import phantom_facts
 
 ENVIRONMENT = "JAXSTROKE_DATA"
 CENTRES = "centres.csv"
+QUALITY = "quality.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ def open_source(data: Data, folder: Path | None, cache: Path, layout_word: str =
         _check_phantom(folder)
     if not layout_word and not layout.recognises(folder):
         layout = _other_layout(folder, data) or layout
-    return Source(folder, layout, tuple(with_centres(layout.find(folder), folder)), phantom)
+    return Source(folder, layout, tuple(with_tables(layout.find(folder), folder)), phantom)
 
 
 def _other_layout(folder: Path, data: Data) -> Layout | None:
@@ -84,16 +85,27 @@ def _other_layout(folder: Path, data: Data) -> Layout | None:
     return None
 
 
-def with_centres(cases: Sequence[Case], folder: Path) -> list[Case]:
-    """The cases with the centres that `centres.csv` (study,centre) in their folder names, where there is one."""
-    table = folder / CENTRES
+def with_tables(cases: Sequence[Case], folder: Path) -> list[Case]:
+    """The cases with what tables in their folder tell: `centres.csv` (study,centre), `quality.csv` (study,quality)."""
+    centres, quality = column_of(folder / CENTRES, "centre"), column_of(folder / QUALITY, "quality")
+    return [
+        dataclasses.replace(
+            case,
+            centre=centres.get(case.study, case.centre),
+            facts={**case.facts, **({"quality": quality[case.study]} if quality.get(case.study) else {})},
+        )
+        for case in cases
+    ]
+
+
+def column_of(table: Path, name: str) -> dict[str, str]:
+    """The words of a column by study; none where there is no such table."""
     if not table.is_file():
-        return list(cases)
+        return {}
     rows = list(csv.DictReader(io.StringIO(read_text(table), newline="")))
-    if not rows or not {"study", "centre"} <= rows[0].keys():
-        raise UserError(f"{table}: its columns must be study and centre")
-    centres = {row["study"]: row["centre"] or "" for row in rows}
-    return [dataclasses.replace(case, centre=centres.get(case.study, case.centre)) for case in cases]
+    if not rows or not {"study", name} <= rows[0].keys():
+        raise UserError(f"{table}: its columns must be study and {name}")
+    return {row["study"]: (row[name] or "").strip() for row in rows}
 
 
 def _check_phantom(folder: Path) -> None:

@@ -72,6 +72,7 @@ def evaluate(
                         own = [curves[system.name]] if system.name in curves else []
                         curves[system.name] = sum(own, start=graded.reliability)
                     about = {"study": case.study, "patient": case.patient, "target": target, "system": system.name}
+                    about |= {word: case.facts[word] for word in ("quality",) if case.facts.get(word)}
                     rows.append({**about, "rules": rules.name, **scores})
             advance(1, note=f"{case.study} {system.name}")
         if look is not None:

@@ -112,6 +112,7 @@ def _rows(file: Path) -> list[Row]:
 def _row(words: Mapping[str, str]) -> Row:
     about = {name: words[name] for name in ("data", "study", "patient")}
     about |= {name: words.get(name) or "" for name in ("target", "system")}
+    about |= {"quality": words["quality"]} if words.get("quality") else {}
     about["rules"] = words.get("rules") or DEFAULT.name
     scores = {name: float(words[name]) if words[name] else math.nan for name in COLUMNS if name in words}
     return {**about, **scores}

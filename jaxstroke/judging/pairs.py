@@ -14,6 +14,7 @@ from typing import Any
 from jaxstroke import files
 from jaxstroke.data.layouts import Layout, find_layout
 from jaxstroke.data.lookup import look_up
+from jaxstroke.data.source import QUALITY, column_of, with_tables
 from jaxstroke.errors import UserError, nearest
 
 PREDICTIONS = "predictions.json"
@@ -28,6 +29,7 @@ class Pair:
       case: its name: the study, and the annotation where a study has several.
       patient: whose it is, where the data set says so.
       layout: the data set's, None where the files belong to none.
+      quality: of the images, where quality.csv in the folder of references tells it.
       probabilities, within: files on the same grid, where there are any.
     """
 
@@ -38,6 +40,7 @@ class Pair:
     layout: Layout | None = None
     probabilities: Path | None = None
     within: Path | None = None
+    quality: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,7 @@ class _Reference:
     file: Path
     names: tuple[str, ...]  # that a file of its prediction may bear, without ending
     layout: Layout | None = None
+    quality: str = ""
 
 
 def find(
@@ -83,7 +87,8 @@ def find(
             found[word] = next((there[other] for other in (name, *one.names) if other in there), None)
             if folder is not None and found[word] is None:
                 raise UserError(f"{folder}: there is no file for {case}; it would be named {name}.nii.gz (or .nii)")
-        pairs.append(Pair(case, one.patient, one.file, predicted[name], one.layout or chosen, **found))
+        chosen_for = one.layout or chosen
+        pairs.append(Pair(case, one.patient, one.file, predicted[name], chosen_for, **found, quality=one.quality))
     left = sorted(predicted.keys() - taken)
     if left:
         raise UserError(f"{predicted[left[0]]}: it has no reference in {reference} ({len(left)} such files there)")
@@ -97,7 +102,12 @@ def stem(path: Path) -> str:
 def _references(root: Path, layout: str) -> dict[str, _Reference]:
     own = _by_stem(root, missing_is_error=False)
     if own and not layout:
-        return {name: _Reference(name, file, (name,)) for name, file in own.items() if not name.endswith(_PROBABILITY)}
+        quality = column_of(root / QUALITY, "quality")
+        return {
+            name: _Reference(name, file, (name,), quality=quality.get(name, ""))
+            for name, file in own.items()
+            if not name.endswith(_PROBABILITY)
+        }
     try:
         chosen, cases = look_up(root, layout)
     except UserError as error:
@@ -105,7 +115,7 @@ def _references(root: Path, layout: str) -> dict[str, _Reference]:
             raise
         raise UserError(f"{root}: it holds no NIfTI files, and no known data set ({error})") from None
     found = {}
-    for case in cases:
+    for case in with_tables(cases, root):
         if case.fault:
             raise UserError(case.fault)
         for target, file in case.masks.items():
@@ -114,7 +124,7 @@ def _references(root: Path, layout: str) -> dict[str, _Reference]:
             word = target.replace("/", "-").lower()
             names = (f"{case.study}_{word}", f"{published}_{word}") if several else (case.study, published)
             found[f"{case.study} {target}" if several else case.study] = _Reference(
-                case.patient, file, (*names, stem(file)), chosen
+                case.patient, file, (*names, stem(file)), chosen, case.facts.get("quality", "")
             )
     if not found:
         raise UserError(f"{root}: none of its studies has an annotation")

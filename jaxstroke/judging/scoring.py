@@ -40,6 +40,7 @@ def score(pair: Pair, rules: Rules) -> tuple[dict[str, Any], Reliability | None]
         "study": pair.case,
         "patient": pair.patient,
         "rules": rules.name,
+        **({"quality": pair.quality} if pair.quality else {}),
         **scorecard.score(predicted, expected, grid.spacing_mm, rules=rules),
     }
     if pair.probabilities is None:

@@ -60,6 +60,11 @@ class Layout:
     same_scan: tuple[str, ...] = ()
     fixed_test: Callable[[Path], frozenset[str]] = _no_fixed_test
 
+    @property
+    def lays_test_down(self) -> bool:
+        """Whether its data sets can name studies for testing; its phantom then does."""
+        return self.fixed_test is not _no_fixed_test
+
     def recognises(self, root: Path) -> bool:
         """Whether the folder holds studies in this layout."""
         try:

@@ -1,0 +1,108 @@
+"""A table with what was measured in it: means and deviations, how many runs stand behind them, and a paired test."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxstroke.judging import folds
+from jaxstroke.metrics import statistics
+from jaxstroke.metrics.strata import volume_stratum
+from jaxstroke.papers import plan
+from jaxstroke.papers.declared import Row, Table
+
+NOT_MEASURED = "not measured"
+_TESTED = "dice"
+
+
+@dataclasses.dataclass(frozen=True)
+class Filled:
+    """A row with what was measured of it.
+
+    Attributes:
+      means: by score, mean and deviation as the paper takes them; nothing where nothing is measured.
+      by_run: Dice of each run, for the picture.
+      studies: Dice by study, the mean of the runs that judged it.
+      runs, planned: how many are measured, of how many.
+      missing: a line for each run that is not.
+      p: of Wilcoxon's signed ranks against the table's own row, adjusted by Holm; NaN where it is not tested.
+    """
+
+    row: Row
+    means: Mapping[str, tuple[float, float]]
+    by_run: tuple[float, ...]
+    studies: Mapping[str, float]
+    runs: int
+    planned: int
+    missing: tuple[str, ...]
+    about: tuple[Mapping[str, Any], ...]
+    p: float = math.nan
+
+    @property
+    def stars(self) -> str:
+        return "" if math.isnan(self.p) else "*" * sum(self.p < limit for limit in (0.05, 0.01, 0.001))
+
+
+def filled(table: Table, folder: Path, **how: Any) -> list[Filled]:
+    return _tested(table, [_row(table, row, folder, plan.planned(table, row, **how)) for row in table.rows])
+
+
+def _row(table: Table, row: Row, folder: Path, runs: Sequence[plan.Planned]) -> Filled:
+    trees = [plan.kept(folder, one) for one in runs]
+    missing = tuple(
+        f"{one.mark}: {tree.get('failed', NOT_MEASURED)}"
+        for one, tree in zip(runs, trees, strict=True)
+        if not plan.is_measured(tree)
+    )
+    about = tuple(tree for tree in trees if plan.is_measured(tree))
+    rows = [
+        {**{name: math.nan if value is None else value for name, value in line.items()}, "fold": number}
+        for number, tree in enumerate(trees)
+        if plan.is_measured(tree)
+        for line in _own(tree["rows"], row)
+    ]
+    lines = folds.summaries(rows)
+    line = lines[0] if lines else None
+    means = {} if line is None else {name: (one.mean, one.sd) for name, one in line[table.over].items()}
+    if line is not None:  # which only a mean over folds has
+        one = line["over_folds"]["f1_of_means"]
+        means["f1_of_means"] = (one.mean, one.sd)
+    by_study: dict[str, list[float]] = {}
+    for one in rows:
+        by_study.setdefault(one["study"], []).append(one[_TESTED])
+    return Filled(
+        row,
+        means,
+        tuple(line["fold_means"][_TESTED].values()) if line else (),
+        {study: sum(values) / len(values) for study, values in by_study.items()},
+        len(about),
+        len(runs),
+        missing,
+        about,
+    )
+
+
+def _own(lines: Sequence[Mapping[str, Any]], row: Row) -> list[Mapping[str, Any]]:
+    """The rows of the trained system (the first of the file), of the row's annotation and stratum."""
+    system, target = lines[0]["system"], row.target or lines[0]["target"]
+    own = [line for line in lines if line["system"] == system and line["target"] == target]
+    return [line for line in own if not row.stratum or volume_stratum(line["reference_volume_ml"]) == row.stratum]
+
+
+def _tested(table: Table, rows: Sequence[Filled]) -> list[Filled]:
+    """Each row whose runs are all there against the table's own row, on the same studies."""
+    base = next(one for one in rows if one.row.name == table.against)
+    tested = [
+        one for one in rows
+        if one is not base and one.studies and one.studies.keys() == base.studies.keys()
+        and not one.missing and not base.missing
+    ]  # fmt: skip
+    order = sorted(base.studies)
+    values = [[one.studies[study] for study in order] for one in (base, *tested)]
+    found = [statistics.wilcoxon_signed_rank(own, values[0]) for own in values[1:]]
+    adjusted = statistics.holm([one.p for one in found]) if found else []
+    p_of = {one.row.name: float(p) for one, p in zip(tested, adjusted, strict=True)}
+    return [dataclasses.replace(one, p=p_of.get(one.row.name, math.nan)) for one in rows]

@@ -1,0 +1,100 @@
+"""Training and judging one run of a table, each in a process of its own, and what is kept of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxstroke import files
+from jaxstroke.judging import judged
+from jaxstroke.pages import report
+from jaxstroke.papers.plan import Planned
+from jaxstroke.process import job, signals
+from jaxstroke.runs import place
+from jaxstroke.runs.folder import RunFolder
+
+# What tables, strata, tests and pictures need; everything else is in the run folder.
+KEPT = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "reference_volume_ml", "reference_lesions",
+        "volume_difference_ml", "lesion_f1", "false_positive_regions", "missed_lesion_rate", "undetected", "kappa",
+        "auc")  # fmt: skip
+_TOOK = "tables.json"
+_DIGITS = 6
+
+
+def measure(one: Planned) -> tuple[int, dict[str, Any]]:
+    """Returns what the process should end with where it was asked to stop, and what was found, or why nothing was."""
+    if not _is_judged(one):
+        data = [] if one.data is None else ["--data", str(one.data)]
+        for door, words in (("train", one.words()), ("evaluate", [str(one.run), "--rules", one.rules, *data])):
+            started = time.monotonic()
+            code = job.watch(door, words)
+            _add_seconds(one, time.monotonic() - started)
+            if code in (signals.REQUEUE, signals.INTERRUPTED):
+                return code, {}
+            if code:
+                return 0, {"failed": f"{door} ended with {code}"}
+    return 0, _found(one)
+
+
+def pages(runs: Sequence[Planned]) -> list[Path]:
+    """One page of all folds of each experiment whose run folders are all there, trained and judged as planned."""
+    found = []
+    for name in dict.fromkeys(one.experiment for one in runs):
+        own = [one for one in runs if one.experiment == name]
+        if len(own) > 1 and all(one.mark.startswith("fold") and one.run.is_dir() and _is_judged(one) for one in own):
+            out = own[0].run.with_name(own[0].run.name.replace("fold-0", "folds") + ".html")
+            title = f"{name}: {len(own)} folds"
+            found.append(report.write(out, [RunFolder(one.run) for one in own], split=own[0].split, title=title))
+    return found
+
+
+def _is_judged(one: Planned) -> bool:
+    """Whether the run lies there trained as planned, and was judged as it is now."""
+    summary = one.run / "evaluation" / one.split / "summary.json"
+    if not summary.is_file():
+        return False
+    run = RunFolder(one.run)
+    run.check_same(one.wanted)  # a run of another experiment there is said, not overwritten
+    state = place.state_of(one.run)
+    rows = run.journal.rows()
+    trained = bool(rows) and rows[-1]["epoch"] >= one.wanted.training.epochs
+    patient = one.wanted.training.patience_epochs is not None  # may end before the last epoch
+    return files.read_json(summary).get("checkpoints") == state and (trained or patient)
+
+
+def _found(one: Planned) -> dict[str, Any]:
+    about = RunFolder(one.run).about()
+    systems = judged.read(one.run, one.split)
+    took = _seconds(one)
+    return {
+        **{name: about.get(name) for name in ("jaxstroke", "commit", "versions", "python", "device", "cpu_count")},
+        "phantom": about["phantom"],
+        "data_fingerprint": about["data_fingerprint"],
+        "held_out": len(about["split"]["test"]),
+        "command": ["train", *one.words()],
+        "seconds": round(took, 1) if took else None,
+        "rows": [
+            {"study": study, "target": target, "system": system.name,
+             **{name: _plain(row[name]) for name in KEPT if name in row}}
+            for system in systems
+            for (study, target), row in system.rows.items()
+        ],
+    }  # fmt: skip
+
+
+def _plain(value: float) -> float | None:
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+
+
+def _seconds(one: Planned) -> float:
+    path = one.run / _TOOK
+    return float(files.read_sealed(path).get("seconds", 0)) if path.is_file() else 0.0
+
+
+def _add_seconds(one: Planned, more: float) -> None:
+    """Turns that were stopped count too."""
+    if one.run.is_dir():
+        files.write_sealed(one.run / _TOOK, {"seconds": _seconds(one) + more})

@@ -1,0 +1,160 @@
+"""Tables as they are written: a page of Markdown, a CSV and a PNG a table, published and measured side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxstroke import files
+from jaxstroke.papers.declared import Column, Table, number
+from jaxstroke.papers.filled import NOT_MEASURED, Filled
+from jaxstroke.pictures import published
+
+PAGE, FOLDER = "results.md", "results"
+Found = Sequence[tuple[Table, Sequence[Filled]]]
+
+
+def write(out: Path, found: Found, *, scale: str) -> Path:
+    """The page, and beside it the files of each table of which anything is measured; returns the page."""
+    for table, rows in found:
+        if _phantom(rows) is not None:
+            mark = bool(_phantom(rows))
+            files.write_text(out / FOLDER / f"{table.name}.csv", _csv(table, rows))
+            lines = {row.row.name: (number(row.row.figures[0]), row.by_run) for row in rows}
+            column = table.columns[0]
+            scaled = {name: (was, tuple(v * column.factor for v in now)) for name, (was, now) in lines.items()}
+            title = f"{table.where}: {table.title}"
+            published.beside(scaled, out / FOLDER / f"{table.name}.png", title=title, axis=column.heading, phantom=mark)
+    files.write_text(out / PAGE, page(found, scale=scale))
+    return out / PAGE
+
+
+def page(found: Found, *, scale: str) -> str:
+    some = [(table, rows) for table, rows in found if _phantom(rows) is not None]
+    none = [table for table, rows in found if _phantom(rows) is None]
+    lines = [
+        "# Results",
+        "",
+        "Written by `jaxstroke tables`; do not edit. Every table holds the paper's figures and ours side by side, each",
+        "of the data that are named above it. **Where these differ, nothing follows from one being above the other.**",
+        "",
+    ]
+    if any(_phantom(rows) for _, rows in some):
+        lines += ["**Figures marked [PHANTOM] are of phantom studies and say nothing about real stroke.**", ""]
+    took = [(tree["command"], tree["seconds"]) for _, rows in some for row in rows for tree in row.about]
+    known = {tuple(command): seconds for command, seconds in took if seconds}
+    if known:
+        hours = sum(known.values()) / 3600
+        lines += [f"{len(known)} runs on this page took {hours:.1f} hours together; of the others it is not known.", ""]
+    for table, rows in some:
+        lines += _section(table, rows)
+    if none:
+        lines += ["## Not measured", "", f"Nothing of these tables is measured at {scale} scale:", ""]
+        lines += [f"- `{table.name}` ({table.where}): {table.title}, {len(table.rows)} rows" for table in none]
+        lines += ["", f"`jaxstroke tables NAME{_scaled(scale)}` measures one."]
+    return "\n".join(lines) + "\n"
+
+
+def _section(table: Table, rows: Sequence[Filled]) -> list[str]:
+    mark = " [PHANTOM]" if _phantom(rows) else ""
+    abouts = [tree for row in rows for tree in row.about]
+    lines = [f"## {table.where}: {table.title}{mark}", ""]
+    lines += [f"Published: {table.published_on}. Ours: {_data(abouts)}. {table.note}".strip(), ""]
+    headings = ["row"]
+    for column in table.columns:
+        headings += [f"{column.heading}, published", f"ours{mark}"]
+    lines += ["| " + " | ".join([*headings, "runs"]) + " |", "|---" * (len(headings) + 1) + "|"]
+    for row in rows:
+        lines.append("| " + " | ".join(cells(table, row)) + " |")
+    lines += ["", f"![Dice, published and measured]({FOLDER}/{table.name}.png)", ""]
+    notes = [f"{row.row.name}: {row.row.note}." for row in rows if row.row.note]
+    absent = _absent(rows)
+    over = "the means of folds or seeds" if table.over == "over_folds" else "studies"
+    told = (
+        f'+- is the deviation of {over}; stars: Dice against "{table.against}" on the same studies, Wilcoxon '
+        "adjusted by Holm, * p < .05, ** < .01, *** < .001; rows with a missing run are not tested."
+    )
+    return [*lines, " ".join([*absent, *notes, told]), "", _made(abouts), ""]
+
+
+def _absent(rows: Sequence[Filled]) -> list[str]:
+    """Every row that lacks a run; failures each with their reason."""
+    never = [row.row.name for row in rows if row.planned and not row.runs and not _failures(row)]
+    told = [f"**Not measured: {'; '.join(never)}.**"] if never else []
+    for row in rows:
+        if row.missing and row.row.name not in never:
+            told.append(f"**{row.row.name} lacks {'; '.join(row.missing)}.**")
+    return told
+
+
+def _failures(row: Filled) -> list[str]:
+    return [line for line in row.missing if not line.endswith(NOT_MEASURED)]
+
+
+def cells(table: Table, row: Filled) -> list[str]:
+    found = [row.row.name]
+    for column, figure in zip(table.columns, row.row.figures, strict=True):
+        ours = _ours(column, row.means)
+        found += [figure or "-", ours + (row.stars if column.score == "dice" else "")]
+    return [*found, f"{row.runs} of {row.planned}"]
+
+
+def _ours(column: Column, means: Mapping[str, tuple[float, float]]) -> str:
+    mean, sd = means.get(column.score, (math.nan, math.nan))
+    if math.isnan(mean):
+        return "undefined" if means else "**missing**"
+    text = f"{mean * column.factor:.{column.decimals}f}"
+    return text if math.isnan(sd) else f"{text} +- {sd * column.factor:.{column.decimals}f}"
+
+
+def _csv(table: Table, rows: Sequence[Filled]) -> str:
+    content = io.StringIO()
+    writer = csv.writer(content)
+    headings = ("data", "table", "row", "score", "published", "measured", "sd", "p_holm", "runs", "planned", "missing")
+    writer.writerow(headings)
+    word = "phantom" if _phantom(rows) else "real"
+    for row in rows:
+        for column, figure in zip(table.columns, row.row.figures, strict=True):
+            values = [value * column.factor for value in row.means.get(column.score, (math.nan, math.nan))]
+            told = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
+            p = f"{row.p:.4g}" if column.score == "dice" and not math.isnan(row.p) else ""
+            writer.writerow([word, table.name, row.row.name, column.heading, figure, *told, p, row.runs, row.planned,
+                             "; ".join(row.missing)])  # fmt: skip
+    return content.getvalue()
+
+
+def _phantom(rows: Sequence[Filled]) -> bool | None:
+    """Whether any measured figure is of phantoms; None where nothing is measured."""
+    abouts = [tree for row in rows for tree in row.about]
+    return any(tree["phantom"] for tree in abouts) if abouts else None
+
+
+def _data(abouts: Sequence[Mapping[str, Any]]) -> str:
+    """The data sets, and how many studies were held out by a run."""
+    names = sorted({f"{tree['experiment']['data']['layout']} {tree['data']}" for tree in abouts})
+    held = sorted({tree["held_out"] for tree in abouts})
+    scale = " and ".join(sorted({tree["experiment"]["scale"] for tree in abouts}))
+    studies = " to ".join(map(str, dict.fromkeys((held[0], held[-1]))))
+    return f"{', '.join(names)}, {scale} scale, {studies} studies held out by a run"
+
+
+def _made(abouts: Sequence[Mapping[str, Any]]) -> str:
+    """Command, device, versions and commits behind a table."""
+    commits = sorted({str(tree["commit"] or "a wheel")[:12] for tree in abouts})
+    versions = sorted(
+        {f"jaxstroke {tree['jaxstroke']}, jax {tree['versions']['jax']}, Python {tree['python']}" for tree in abouts}
+    )
+    devices = sorted({f"{tree['device'].get('count', '?')} x {tree['device'].get('kind', '?')}" for tree in abouts})
+    minutes = [tree["seconds"] / 60 for tree in abouts if tree["seconds"]]
+    cost = f"; {min(minutes):.1f} to {max(minutes):.1f} minutes a run" if minutes else ""
+    command = "jaxstroke " + shlex.join(abouts[0]["command"])
+    return f"First run: `{command}`; {'; '.join(versions)}; {', '.join(devices)}; commits {', '.join(commits)}{cost}."
+
+
+def _scaled(scale: str) -> str:
+    return " --scale small" if scale == "small" else ""

@@ -1,0 +1,171 @@
+"""The papers' tables: every row is an experiment, what is measured is kept, and what is missing or failed is said."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxstroke import papers, tables
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import catalogue
+from jaxstroke.metrics import statistics
+from jaxstroke.metrics.rules import find_rules
+from jaxstroke.metrics.strata import VOLUMES
+from jaxstroke.papers import filled, plan
+from jaxstroke.papers.declared import Table, number
+from jaxstroke.papers.measure import KEPT
+
+HOW = {"scale": "small", "repeats": None, "data": {}}
+STUDIES = tuple(f"case_{one}" for one in range(12))
+
+
+@pytest.mark.parametrize("table", papers.chosen(), ids=lambda table: table.name)
+def test_a_declared_table_can_be_measured(table: Table) -> None:
+    find_rules(table.rules)
+    names = [row.name for row in table.rows]
+    assert len(set(names)) == len(names) and table.against in names
+    assert {column.score for column in table.columns} <= {*KEPT, "f1_of_means"}
+    for row in table.rows:
+        assert len(row.figures) == len(table.columns), row.name
+        assert row.stratum in ("", *VOLUMES)
+        data = catalogue.load(row.experiment).data
+        assert not row.target or row.target.partition("/")[0] in data.channels
+        mean, _ = zip(*map(number, row.figures), strict=True)
+        tops = (100 if column.factor == 100 or column.score not in ("dice", "f1_of_means") else 1
+                for column in table.columns)  # fmt: skip
+        assert all(math.isnan(one) or 0 < one <= top for one, top in zip(mean, tops, strict=True)), row.name
+
+
+def test_every_row_of_the_papers_is_there() -> None:
+    assert {table.name: len(table.rows) for table in papers.chosen()} == {
+        "dme_net-fig1": 3, "dme_net-strata": 9, "dme_net-ablations": 3, "cross_domain-1-adc": 8,
+        "cross_domain-1-dwi": 8, "cascade-1": 15, "cascade-2": 15, "cascade-stages": 3, "mdanet-1": 11,
+        "mdanet-2": 7, "mdanet-3": 5, "mdanet-4": 3, "mdanet-5": 4, "mdanet-6": 5,
+    }  # fmt: skip
+    assert papers.chosen("mdanet-4")[0].rows[0].figures[0] == "56.22 +- 1.27"
+    with pytest.raises(UserError, match=r"mdanet-7: there is no such paper or table"):
+        papers.chosen("mdanet-7")
+
+
+def measured(shift: float, fold: int) -> dict:
+    """A run that held out every third study, with Dice by the study's number and `shift`."""
+    rows = [
+        {"study": study, "target": "lesion", "system": "net", "precision": 0.5, "recall": 0.25,
+         "dice": 0.4 + index / 100 + shift * (1 + index / 50), "reference_volume_ml": 5.0 * index}
+        for index, study in enumerate(STUDIES) if index % 3 == fold
+    ]  # fmt: skip
+    rows += [{**row, "system": "tmax_6s", "dice": 0.0} for row in rows]
+    return {
+        "rows": rows, "held_out": len(rows) // 2, "phantom": True, "seconds": 60.0, "command": ["train", "--exp", "x"],
+        "jaxstroke": "0", "commit": "c0ffee", "versions": {"jax": "0"}, "python": "3", "device": {"kind": "cpu"},
+    }  # fmt: skip
+
+
+def keep(folder: Path, rows: Sequence[int] = (0, 1, 2), *, folds: Sequence[int] = (0, 1, 2)) -> Table:
+    (table,) = papers.chosen("mdanet-4")
+    for row in rows:
+        for one in plan.planned(table, table.rows[row], **HOW):
+            fold = one.changes["data.fold"]
+            if fold in folds:
+                plan.keep(folder, one, measured(0.1 * row, fold))
+    return table
+
+
+def test_means_are_of_folds_and_a_difference_is_tested_on_the_same_studies(tmp_path: Path) -> None:
+    table = keep(tmp_path)
+    rows = filled.filled(table, tmp_path, **HOW)
+    by_fold = [np.mean([0.4 + index / 100 for index in range(fold, 12, 3)]) for fold in range(3)]
+    assert rows[0].means["dice"] == pytest.approx((np.mean(by_fold), np.std(by_fold, ddof=1)))
+    assert rows[0].means["f1_of_means"][0] == pytest.approx(1 / 3) and rows[0].runs == 3
+    pairs = [[one.studies[study] for study in STUDIES] for one in rows]
+    p = statistics.wilcoxon_signed_rank(pairs[0], pairs[2]).p  # both rows differ in every study: the same ranks
+    assert rows[0].p == rows[1].p == pytest.approx(2 * p) and rows[0].stars == "***" and math.isnan(rows[2].p)
+
+
+def test_a_stratum_holds_its_studies_alone(tmp_path: Path) -> None:
+    table = papers.chosen("dme_net-strata")[0]
+    for one in plan.planned(table, table.rows[0], **HOW):
+        plan.keep(tmp_path, one, measured(0.0, one.changes["data.fold"]))
+    rows = {row.row.name: row for row in filled.filled(table, tmp_path, **HOW)}
+    small, large = rows["DME-Net, < 10 mL"], rows["DME-Net, > 50 mL"]
+    assert set(small.studies) == {"case_1"} and set(large.studies) == {"case_11"}
+    assert len(rows["DME-Net, all"].studies) == 12
+
+
+def test_what_is_kept_counts_until_the_experiment_or_its_file_changes(tmp_path: Path) -> None:
+    table = keep(tmp_path)
+    one = plan.planned(table, table.rows[0], **HOW)[0]
+    assert plan.is_measured(plan.kept(tmp_path, one))
+    path = tmp_path / one.file_name
+    tree = json.loads(path.read_text())
+    path.write_text(json.dumps({**tree, "held_out": 99}))
+    with pytest.raises(UserError, match="damaged or was changed by hand"):
+        plan.kept(tmp_path, one)
+    older = {name: value for name, value in tree["experiment"].items() if name != "cascade"}
+    plan.keep(tmp_path, one, {**measured(0, 0), "experiment": older})
+    assert plan.is_measured(plan.kept(tmp_path, one)), "a field that came since, and is as it was by default"
+    plan.keep(tmp_path, one, {"failed": "train ended with 2"})
+    assert not plan.is_measured(plan.kept(tmp_path, one))
+    plan.keep(tmp_path, one, {**measured(0, 0), "experiment": {**tree["experiment"], "scale": "full"}})
+    assert plan.kept(tmp_path, one) == {}
+
+
+def test_a_missing_and_a_failed_run_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "results"
+    table = keep(folder, (1, 2))
+    keep(folder, (0,), folds=(0,))
+    plan.keep(folder, plan.planned(table, table.rows[0], **HOW)[2], {"failed": "train ended with 2"})
+    assert tables.main(["mdanet-4", "--scale", "small", "--no-training", "-o", str(tmp_path)]) == 0
+    told, page = capsys.readouterr().out, (tmp_path / "results.md").read_text()
+    assert "missing, Add: fold-1-of-3: not measured" in told and "fold-2-of-3: train ended with 2" in told
+    section = page.partition("## MDANet, Table 4")[2].partition("\n## ")[0]
+    assert "[PHANTOM]" in section and "| 56.22 +- 1.27 | 44.50 |" in section and "| 1 of 3 |" in section
+    assert "**Add lacks fold-1-of-3: not measured; fold-2-of-3: train ended with 2.**" in section
+    assert "lacks" not in section.replace("Add lacks", "") and "c0ffee" in section
+    assert "| 57.72 +- 2.90 | 56.60 +- 1.20*** |" in section
+    assert "`cascade-1` (Cascade, Table 1)" in page.partition("## Not measured")[2]
+    with (folder / "mdanet-4.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["data"] for line in lines} == {"phantom"} and len(lines) == 9
+    assert (folder / "mdanet-4.png").stat().st_size > 5000
+    shared = page.partition("## MDANet, Table 1")[2].partition("\n## ")[0]
+    assert "Not measured: U-Net; Attention U-Net" in shared and "3 of 3" in shared, "MDANet's run counts here too"
+
+
+def test_how_long_it_takes_is_said_from_what_was_measured(tmp_path: Path) -> None:
+    table = keep(tmp_path, (2,))
+    todo = plan.of_tables([table], ["Add"], **HOW)
+    assert len(todo) == 3 and plan.seconds(tmp_path, todo, plan.of_tables([table], **HOW)) == 180.0
+    assert plan.seconds(tmp_path / "none", todo, todo) is None
+
+
+def test_a_run_that_fails_is_kept_as_failed_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    words = ["mdanet-4", "--scale", "small", "--seeds", "2", "--rows", "Add", "--data", "isles2018=data"]
+    assert tables.main(words) == 1
+    said = capfd.readouterr()
+    assert "2 runs are to be trained" in said.out and "2 runs failed" in said.err
+    assert "missing, Add: fold-1-of-2: train ended with 2" in said.out
+
+
+def test_mistakes_in_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, told in (
+        (["mdanet-4", "--rows", "Ad"], "--rows Ad: there is no such row"),
+        (["mdanet-4", "--seeds", "1"], "goes by folds, and at least 2"),
+        (["--data", str(tmp_path)], "LAYOUT=PATH"),
+        (["--data", "isles2018=nowhere"], "there is no folder nowhere"),
+    ):
+        with pytest.raises(UserError, match=told):
+            tables.main([*words, "--no-training"])
+    monkeypatch.setenv("JAXSTROKE_DATA", str(tmp_path))
+    with pytest.raises(UserError, match="JAXSTROKE_DATA names one data set"):
+        tables.main(["--list"])
