@@ -26,7 +26,7 @@ HELD_OUT = (("a", "b", "c"), ("d",))
 def fold(root: Path, number: int, test: Sequence[str], others: Sequence[str], *, fingerprint: str = "same") -> Fold:
     """A fold that was trained and evaluated, as far as files tell; the reference of each study has its own size."""
     run = root / f"fold-{number}"
-    its = overrides.override(catalogue.load("unet_isles22", scale="small"), {"data.fold": number, "data.folds": 2})
+    its = overrides.override(catalogue.load("unet_isles22", scale="small"), {"data.fold": number, "data.folds": 5})
     files.write_text(run / "experiment.json", as_json.to_json(its))
     about = {
         "data": "x", "phantom": True, "data_fingerprint": fingerprint, "seed": 0, "versions": {},
