@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -50,7 +51,14 @@ def test_an_older_run_is_judged_as_it_was_used_and_trained_on(
     again += [f"training.{name}={given['training'][name]}" for name in ("steps_per_epoch", "validate_every_epochs")]
     again += ["model.width=2", "training.patience_epochs=none"]
     words = [word for one in again for word in ("--set", one)]
-    assert train.main(["--exp", "unet_isles18", "--out", str(kept), "--resume", "--epochs", "2", *words]) == 0
+    door = ["--exp", "unet_isles18", "--out", str(kept), "--resume", "--epochs", "2", *words]
+    # The phantom has changed since, which is rightly called other data; what is asked here is only whether it is read.
+    with pytest.raises(UserError, match="begun on other data") as refused:
+        train.main(door)
+    (now,) = re.findall("now ([0-9a-f]{16})", str(refused.value))
+    about = json.loads((kept / "about.json").read_text())
+    files.write_json(kept / "about.json", {**about, "data_fingerprint": now})
+    assert train.main(door) == 0
     assert f"resuming {kept} from step 2" in capsys.readouterr().out
     rows = runs.RunFolder(kept).journal.rows()
     assert rows[0] == row and rows[1]["step"] == 4 and np.isfinite(rows[1]["loss"])
