@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
@@ -67,7 +68,7 @@ def test_the_child_of_a_watched_job_speaks_in_its_parents_name(monkeypatch: pyte
     started: dict[str, dict[str, str]] = {}
 
     class Child:
-        stderr: list[bytes] = []
+        stderr = io.BytesIO()
 
         def __init__(self, words: list[str], env: dict[str, str], **_: object) -> None:
             started["env"] = env
