@@ -32,6 +32,7 @@ TINY = {
     "model.width": 4,
     "training.epochs": 1,
     "training.steps_per_epoch": 2,
+    "training.slices_per_step": "none",
     "training.validate_every_epochs": 1,
 }
 TINY_CASCADE = {
