@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxstroke import command, console
 from jaxstroke.errors import UserError
-from jaxstroke.process import door
+from jaxstroke.process import cores, door
 
 # The papers' networks, and the plain one that most others are compared with; each by the experiment that trains it.
 NETWORKS = {
@@ -73,8 +73,7 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--device cuda: JAX finds no CUDA card; pip install 'jaxstroke[cuda]' brings its plugin")
     packages = (*_PACKAGES, "torch") if args.against else _PACKAGES
     versions = {name: metadata.version(name) for name in packages}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"device": {**device, "cpu_cores": cores}, "versions": versions, "scale": args.scale}
+    return {"device": {**device, "cpu_cores": cores.usable()}, "versions": versions, "scale": args.scale}
 
 
 def _measure(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]:

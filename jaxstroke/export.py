@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"Example: {command.text('export')} runs/dme_isles18 -o exported --to onnx",
     )
     parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
-    parser.add_argument("-o", "--out", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--to", choices=tuple(_NEEDS), default="torch", help="the program's kind (torch)")
     return parser
 

@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("weights", metavar="WEIGHTS", type=Path, help=".safetensors, or a state dict (.pt, .pth, .bin)")
     parser.add_argument("--exp", metavar="NAME", required=True, help="the experiment whose network the weights are of")
-    parser.add_argument("-o", "--out", "--output", type=Path, required=True, metavar="RUN", help="a new run folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN", help="a new run folder")
     parser.add_argument("--scale", choices=("full", "small"), default="full", help="of the experiment")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
     return parser

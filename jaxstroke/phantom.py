@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--layout", required=True, choices=_LAYOUTS, help="the data set to look like")
     parser.add_argument("--cases", type=int, default=60, metavar="N", help="how many studies (60)")
     parser.add_argument("--seed", type=int, default=2018, metavar="S", help="the same seed gives the same bytes (2018)")
-    parser.add_argument("-o", "--out", "--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--with-ctp", action="store_true", help="isles2018, isles2024: also the 4D series (large)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that work side by side (1)")
     return parser

@@ -9,7 +9,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from jaxstroke.data.prepare import head_of
 from jaxstroke.data.study import Grid, check_dimensions, difference, grid_of, oddities, read_turned
 from jaxstroke.errors import UserError
 from jaxstroke.files import nifti
+from jaxstroke.process import cores
 
 # The median of the positive voxels of a head lies in here whatever the scanner, by unit; wide, to be never wrong.
 _PLAUSIBLE = {"1e-6 mm2/s": (300.0, 2500.0), "HU": (-100.0, 300.0), "s": (0.01, 60.0)}
@@ -106,7 +106,7 @@ class Report:
 def inspect(cases: Sequence[Case], advance: Callable[..., None] = lambda steps, note: None) -> Report:
     """Reads every file of every study; `advance(1, note=study)` is called after each."""
     begun = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(min(cores.usable(), 8)) as pool:
         running = {pool.submit(inspect_case, case): case for case in cases}
         for done in concurrent.futures.as_completed(running):
             done.result()

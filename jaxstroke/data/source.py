@@ -20,6 +20,7 @@ from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
 from jaxstroke.files.opened import read_text
 from jaxstroke.phantoms.marker import phantom_facts
+from jaxstroke.process import cores
 
 ENVIRONMENT = "JAXSTROKE_DATA"
 CENTRES = "centres.csv"
@@ -142,7 +143,7 @@ def embedded_phantom(data: Data, cache: Path) -> Path:
                 seed=data.phantom_seed,
                 folder=folder,
                 with_ctp=with_ctp,
-                workers=min(os.cpu_count() or 1, 8),
+                workers=min(cores.usable(), 8),
                 progress=advance,
             )
     return folder

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from jaxstroke.data.cache.format import Cache, CachedStudy
 from jaxstroke.data.series import as_examples, beside_mirror
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
+from jaxstroke.process import cores
 from jaxstroke.process.orphans import end_with_parent
 
 Batch = dict[str, np.ndarray]
@@ -249,7 +249,7 @@ def _batches(source: _Training | _Ordered, batch: int, workers: int) -> Iterator
     import grain  # takes a second to import, which listing experiments should not pay
 
     dataset = grain.MapDataset.source(source).batch(batch, batch_fn=_stack)  # type: ignore[arg-type]
-    threads = min(_THREADS, os.cpu_count() or 1)
+    threads = min(_THREADS, cores.usable())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD)
     stream = dataset.to_iter_dataset(options)
     if workers:

@@ -14,6 +14,7 @@ from jaxstroke.diagnosis import gradient, versions
 from jaxstroke.diagnosis.finding import Finding
 from jaxstroke.errors import UserError
 from jaxstroke.phantoms.marker import phantom_facts
+from jaxstroke.process import cores
 
 _GB = 1e9
 _LEAST_MEMORY_GB = 4.0
@@ -48,7 +49,7 @@ def settings() -> Finding:
 
 
 def threads() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = cores.usable()
     limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name in os.environ}
     told = f"{usable} of {os.cpu_count()} CPU cores may be used" + "".join(f", {n}={v}" for n, v in limits.items())
     facts = {"usable": usable, "cores": os.cpu_count(), "limits": limits}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import torch
+
+from jaxstroke.process import cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ def find(wanted: str) -> Place:
     why_not = "" if wanted == "cpu" else _why_no_card()
     if wanted == "cuda" and not why_not:
         return Place("cuda", torch.cuda.get_device_name(), jax.devices("cuda")[0], torch.device("cuda"))
-    return Place("cpu", f"{os.cpu_count()} CPU cores", jax.devices("cpu")[0], torch.device("cpu"), why_not)
+    return Place("cpu", f"{cores.usable()} CPU cores", jax.devices("cpu")[0], torch.device("cpu"), why_not)
 
 
 def _why_no_card() -> str:
