@@ -35,8 +35,16 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field: data.batch=4")
     parser.add_argument("--resume", action="store_true", help="resume; an error where there is no checkpoint")
     parser.add_argument("--keep-going", action="store_true", help="leave out studies that cannot be prepared")
+    parser.add_argument("--profile", type=_steps, metavar="START:COUNT", help="trace COUNT steps after START of them")
     parser.add_argument("--fresh", action="store_true", help="start anew in a folder beside an existing one")
     return parser
+
+
+def _steps(text: str) -> tuple[int, int]:
+    start, colon, count = text.partition(":")
+    if not (colon and start.isdecimal() and count.isdecimal() and int(count)):
+        raise argparse.ArgumentTypeError(f"{text}: two numbers are needed, such as 20:5, the second at least 1")
+    return int(start), int(count)
 
 
 def main(arguments: list[str]) -> int:
@@ -64,7 +72,8 @@ def main(arguments: list[str]) -> int:
     with job.joined(), _locked_run(experiment, folder, args) as run:
         from jaxstroke.training import stages
 
-        code = stages.train(experiment, run, data=args.data, layout=args.layout, keep_going=args.keep_going)
+        given = {"data": args.data, "layout": args.layout, "keep_going": args.keep_going, "profile": args.profile}
+        code = stages.train(experiment, run, **given)
         if code:
             console.next_command("train", *_again(args, run.path))
         else:

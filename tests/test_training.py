@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from jaxstroke.training import program
 from jaxstroke.training.display import Report
 from jaxstroke.training.loop import NotFinite, Training
 from jaxstroke.training.stop_request import INTERRUPTED, REQUEUE
+from jaxstroke.training.trace import Trace
 
 pytestmark = pytest.mark.slow  # each test trains or uses a network
 
@@ -74,12 +76,18 @@ class Interrupting(Report):
             os.kill(os.getpid(), self._number)
 
 
-def _train(experiment: Experiment, prepared: tuple[Cache, Split], path: Path, report: Report | None = None) -> Any:
+def _train(
+    experiment: Experiment,
+    prepared: tuple[Cache, Split],
+    path: Path,
+    report: Report | None = None,
+    trace: Trace | None = None,
+) -> Any:
     run = RunFolder(path)
     with report or Report(path / "events", phantom=True) as shown:
         steps = stream.steps_per_epoch(prepared[0], prepared[1].train, experiment)
         built = program.build(experiment, sharding.make_mesh(), steps_per_epoch=steps)
-        training = Training(built, *prepared, run, shown)
+        training = Training(built, *prepared, run, shown, trace)
         ending = training.run(training.start())
     return ending, run, training
 
@@ -90,8 +98,27 @@ def _bits(training: Training) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def whole(tiny: Experiment, prepared: tuple[Cache, Split], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run that nothing interrupts."""
-    return _train(tiny, prepared, tmp_path_factory.mktemp("whole"))
+    """A run that nothing interrupts, three of whose steps are traced, which those that it is compared with are not."""
+    path = tmp_path_factory.mktemp("whole")
+    return _train(tiny, prepared, path, trace=Trace(path / "profile", 5, 3))
+
+
+def test_steps_are_traced_for_tensorboard_and_perfetto(whole: Any) -> None:
+    _, run, _ = whole
+    (folder,) = (run.path / "profile" / "plugins" / "profile").iterdir()
+    (told,) = folder.glob("*.xplane.pb")
+    assert told.stat().st_size > 1000
+    with gzip.open(folder / "perfetto_trace.json.gz") as packed:
+        events = json.load(packed)["traceEvents"]
+    steps = [event["args"]["step_num"] for event in events if event.get("name", "") == "train"]
+    assert sorted(map(int, steps)) == [5, 6, 7], "those that were asked for"
+
+
+def test_a_trace_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="--profile 8:5: the run ends with step 12"):
+        Trace(tmp_path, 8, 5).check(0, 12)
+    Trace(tmp_path, 2, 5).check(4, 12)
+    assert "--profile 2:5: 4 steps are done already; nothing is traced" in capsys.readouterr().err
 
 
 def test_a_run_to_its_end_leaves_a_journal_and_checkpoints(whole: Any, tiny: Experiment) -> None:

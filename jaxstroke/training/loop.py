@@ -27,6 +27,7 @@ from jaxstroke.training.display import Report
 from jaxstroke.training.program import Program
 from jaxstroke.training.state import TrainState
 from jaxstroke.training.stop_request import StopRequest
+from jaxstroke.training.trace import Trace
 from jaxstroke.training.validation import CHOICES, Validation
 
 # Losses are fetched from the device this often; between, the device runs ahead of the host.
@@ -88,7 +89,15 @@ class NotFinite(UserError):
 class Training:
     """One run. `start` takes up where it stands, `run` trains from there."""
 
-    def __init__(self, program: Program, cache: Cache, split: Split, run: RunFolder, report: Report) -> None:
+    def __init__(
+        self,
+        program: Program,
+        cache: Cache,
+        split: Split,
+        run: RunFolder,
+        report: Report,
+        trace: Trace | None = None,
+    ) -> None:
         self._program = program
         self._experiment = program.experiment
         self._epochs = program.epochs
@@ -96,6 +105,7 @@ class Training:
         self._split = split
         self._run = run
         self._report = report
+        self._trace = trace
         self._rows = sharding.own_rows(self._experiment.data.batch)
         self._validation = Validation(program, cache, split.validation)
         every = self._experiment.training.keep_every_epochs
@@ -139,6 +149,8 @@ class Training:
                 ending = self._steps(first_step, self.last_step, stop)
             finally:
                 self._checkpoints.close()
+                if self._trace:
+                    self._trace.close()
         self._run.check_there()
         # Asked in the very last step, the run is done, but whoever started it is still asked to stop.
         return dataclasses.replace(ending, code=ending.code or stop.agreed() or 0)
@@ -151,6 +163,8 @@ class Training:
             return self._ending(first_step, Reason.NOT_FALLING)
         since, seen = time.monotonic(), 0
         for step in range(first_step, last_step):
+            if self._trace:
+                self._trace.before(step)
             batch = next(batches)
             self._checkpoints.check()
             rows = sharding.to_devices(batch, self._program.mesh)
@@ -158,6 +172,8 @@ class Training:
             pending.append(figures["loss"])
             seen += int(batch["valid"].sum()) * job.count()
             done = step + 1
+            if self._trace:
+                self._trace.after(done, self._state)
             epoch_ends = self._epochs.ends_with(done)
             asked_to_stop = stop.after_step()  # read once: what is saved below must have been fetched before
             if epoch_ends or asked_to_stop is not None or len(pending) >= _FETCH_EVERY_STEPS or step == first_step:

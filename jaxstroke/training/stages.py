@@ -23,10 +23,22 @@ from jaxstroke.training import program
 from jaxstroke.training.cascade import stage1_splits, with_synthetic_maps
 from jaxstroke.training.display import Report
 from jaxstroke.training.loop import Training
+from jaxstroke.training.trace import Trace
 
 
-def train(experiment: Experiment, run: RunFolder, *, data: str | None, layout: str, keep_going: bool) -> int:
-    """Trains an experiment in its run folder, or goes on there; returns what the process should end with."""
+def train(
+    experiment: Experiment,
+    run: RunFolder,
+    *,
+    data: str | None,
+    layout: str,
+    keep_going: bool,
+    profile: tuple[int, int] | None = None,
+) -> int:
+    """Trains an experiment in its run folder, or goes on there; returns what the process should end with.
+
+    `profile` are a number of steps and how many after them are traced, of a cascade's second stage.
+    """
     compiled_programs.keep()
     program.check(experiment, sharding.make_mesh())  # before data are prepared, which may take an hour
     with job.first_goes_first():
@@ -48,7 +60,8 @@ def train(experiment: Experiment, run: RunFolder, *, data: str | None, layout: s
         code, cache = _first_stage(experiment, run, cache, split, about)
         if code:
             return code
-    return _network(experiment, run, cache, split, phantom=source.phantom)
+    trace = Trace(run.path / "profile", *profile) if profile else None
+    return _network(experiment, run, cache, split, phantom=source.phantom, trace=trace)
 
 
 def _about(experiment: Experiment, source: Source, cache: Cache, split: Split) -> dict[str, Any]:
@@ -103,13 +116,17 @@ def _first_stage(
         return 0, with_synthetic_maps(experiment, cache, splits, run, user_cache.folder() / "prepared")
 
 
-def _network(experiment: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool) -> int:
+def _network(
+    experiment: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool, trace: Trace | None = None
+) -> int:
     """Trains one network in its run folder; returns what the process should end with."""
     steps = stream.steps_per_epoch(cache, split.train, experiment)
     built = program.build(experiment, sharding.make_mesh(), steps_per_epoch=steps)
     with Report(run.path / "events" if job.first() else None, phantom=phantom) as report:
-        training = Training(built, cache, split, run, report)
+        training = Training(built, cache, split, run, report, trace)
         first_step = training.start()
+        if trace:
+            trace.check(first_step, training.last_step)
         if first_step:
             console.say(f"resuming {run.path} from step {first_step}")
         if first_step < training.last_step:
