@@ -48,7 +48,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         experiment = overrides.override(catalogue.load(word, scale="small"), changes)
         path = tmp_path_factory.mktemp(name) / "run"
         run = runs.RunFolder(path)
-        run.start(experiment, runs.describe(device={}, seed=0, data={"phantom": True, "data_fingerprint": "x"}))
+        split = {"train": [], "validation": [], "test": []}
+        data = {"data": "", "phantom": True, "data_fingerprint": "x", "split": split}
+        run.start(experiment, runs.describe(device={}, seed=0, data=data))
         network = apply.build(experiment)
         drawing = functools.partial(apply.initialise, network, experiment.data)
         shapes = jax.eval_shape(drawing, jax.random.key(0))
