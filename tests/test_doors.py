@@ -223,8 +223,8 @@ def test_the_cascade_runs_both_stages_resumes_in_either_and_writes_its_map(
         (["--exp", "dme_isles18", "--epochs", "0"], "training.epochs=0: a number from 1 to"),
         (["--exp", "dme_isles18", "--resume", "--fresh"], "contradict"),
         (["--exp", "dme_isles18", "--resume"], "holds no run"),
-        (["--exp", "dme_isles18", "--data", "/nowhere"], "no such folder; ISLES 2018 is looked for there. Get"),
-        (["--exp", "dme_isles18", "--data", "."], "no study of ISLES 2018 was found there; looked for"),
+        (["--exp", "unet_isles18", "--data", "/nowhere"], "no such folder; ISLES 2018 is looked for there. Get"),
+        (["--exp", "unet_isles18", "--data", "."], "no study of ISLES 2018 was found there; looked for"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(
@@ -241,7 +241,7 @@ def test_the_environment_names_the_data_too(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAXSTROKE_DATA", str(tmp_path / "gone"))
     with pytest.raises(UserError, match="gone: there is no such folder"):
-        train.main(["--exp", "dme_isles18"])
+        train.main(["--exp", "unet_isles18"])
 
 
 def test_a_folder_of_another_experiment_is_left_alone_and_fresh_goes_beside_it(run: Path) -> None:
