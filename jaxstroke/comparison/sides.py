@@ -194,7 +194,8 @@ class TorchSide:
     def _backward(self, batch: dict[str, Tensor]) -> Tensor:
         self._twin.train()
         self._optimiser.zero_grad()
-        loss = losses.total_loss(self._outputs(batch), batch, self._loss)
+        volumes = self._data.kind.holds_slices and not self._data.kind.in_order
+        loss = losses.total_loss(self._outputs(batch), batch, self._loss, volumes=volumes)
         loss.backward()
         return loss.detach()
 

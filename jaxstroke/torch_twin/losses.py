@@ -1,6 +1,6 @@
 """The losses in PyTorch, for the comparison of gradients: the formulas of `jaxstroke.losses`, channels first.
 
-Logits and masks are (B, K, H, W), (B, T, K, H, W) or (B, K, D, H, W); `valid` is (B,), or (B, T) for clips.
+Logits and masks are (B, K, H, W) with `valid` (B,), or (B, T, K, H, W) with (B, T); volumes are brought to that shape.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ SQUARED_NORM_FLOOR = 1e-12
 Batch = Mapping[str, Tensor]
 
 
-def total_loss(outputs: Outputs, batch: Batch, spec: Loss) -> Tensor:
-    """The weighted sum of the experiment's terms."""
+def total_loss(outputs: Outputs, batch: Batch, spec: Loss, *, volumes: bool = False) -> Tensor:
+    """The weighted sum of the experiment's terms; of volumes, (B, K, D, H, W), slices go where those of clips are."""
+    if volumes:
+        outputs = outputs._replace(logits=outputs.logits.swapaxes(1, 2))
+        batch = {**batch, **{name: batch[name].swapaxes(1, 2) for name in ("masks", "distance")}}
     total = outputs.logits.new_zeros(())
     for name, weight in spec.terms.items():
         total = total + weight * _term(name, outputs, batch, spec)
