@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,19 @@ def test_an_answer_that_is_not_as_expected_is_found(script: ModuleType, tmp_path
     assert script.walk(crash, tmp_path)[0] == "code 1, not 0: RuntimeError: no line of ours; a traceback"
     silent = script.Step("calls", "", ("--version",), 0, "^error: ")
     assert script.walk(silent, tmp_path)[0] == "it does not say ^error: "
+
+
+def test_the_memory_is_that_of_the_step_alone(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the process had that started it: hundreds of tests fill gigabytes."""
+    monkeypatch.setattr(script, "MIB", 200)
+    filled = np.ones(2**25)  # 256 MiB
+    wrong, _, mib = script.walk(script.Step("calls", "", ("--version",), 0, "^jaxstroke "), tmp_path)
+    assert wrong == "" and 5 < mib < 200 < filled.nbytes / 2**20
+    much = "import time; much = b'1' * (256 * 2**20); time.sleep(0.3)"
+    wrong, _, mib = script.walk(script.Step("calls", "", ("--version",), 0, "", begin_with=much), tmp_path)
+    assert wrong == f"it took {mib:.0f} MiB" and mib > 256
 
 
 def test_a_table_is_made_anew_and_the_others_stay(script: ModuleType) -> None:
