@@ -42,8 +42,8 @@ def measure(one: Planned) -> tuple[int, dict[str, Any]]:
 def pages(runs: Sequence[Planned]) -> list[Path]:
     """One page of all folds of each experiment whose run folders are all there, trained and judged as planned."""
     found = []
-    for name in dict.fromkeys(one.experiment for one in runs):
-        own = [one for one in runs if one.experiment == name]
+    for name in dict.fromkeys(one.name for one in runs):
+        own = [one for one in runs if one.name == name]
         if len(own) > 1 and all(one.mark.startswith("fold") and one.run.is_dir() and _is_judged(one) for one in own):
             out = own[0].run.with_name(own[0].run.name.replace("fold-0", "folds") + ".html")
             title = f"{name}: {len(own)} folds"
@@ -57,11 +57,11 @@ def _is_judged(one: Planned) -> bool:
     if not summary.is_file():
         return False
     run = RunFolder(one.run)
-    run.check_same(one.wanted)  # a run of another experiment there is said, not overwritten
+    run.check_same(one.experiment)  # a run of another experiment there is said, not overwritten
     state = place.state_of(one.run)
     rows = run.journal.rows()
-    trained = bool(rows) and rows[-1]["epoch"] >= one.wanted.training.epochs
-    patient = one.wanted.training.patience_epochs is not None  # may end before the last epoch
+    trained = bool(rows) and rows[-1]["epoch"] >= one.experiment.training.epochs
+    patient = one.experiment.training.patience_epochs is not None  # may end before the last epoch
     return files.read_json(summary).get("checkpoints") == state and (trained or patient)
 
 

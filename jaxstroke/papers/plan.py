@@ -31,13 +31,13 @@ class Planned:
     """One training and its evaluation.
 
     Attributes:
-      experiment: by name; scale, and `changes` to it: the fold, or the seed.
+      name: of the experiment; its scale, and `changes` to it: the fold, or the seed.
       mark: `fold-0-of-3` or `seed-0`.
       rules: of the evaluation.
       data: the folder of the data set; None: the phantom.
     """
 
-    experiment: str
+    name: str
     scale: str
     mark: str
     changes: Mapping[str, int]
@@ -51,7 +51,7 @@ class Planned:
     @property
     def _stem(self) -> str:
         whose = [] if self.data is None else [self.data.absolute().name]
-        return "-".join([self.experiment, *(["small"] if self.scale == "small" else []), *whose, self.mark])
+        return "-".join([self.name, *(["small"] if self.scale == "small" else []), *whose, self.mark])
 
     @property
     def file_name(self) -> str:
@@ -63,14 +63,14 @@ class Planned:
         return "test" if self.rules == "isles22" else f"test-{self.rules}"
 
     @functools.cached_property
-    def wanted(self) -> Experiment:
-        return overrides.override(catalogue.load(self.experiment, scale=self.scale), self.changes)
+    def experiment(self) -> Experiment:
+        return overrides.override(catalogue.load(self.name, scale=self.scale), self.changes)
 
     def words(self) -> list[str]:
         """For the door `train`."""
         changes = [f"{field}={value}" for field, value in self.changes.items()]
         data = [] if self.data is None else ["--data", str(self.data)]
-        return [*catalogue.as_words(self.experiment, self.scale, changes), "--out", str(self.run), *data]
+        return [*catalogue.as_words(self.name, self.scale, changes), "--out", str(self.run), *data]
 
 
 def planned(table: Table, row: Row, *, scale: str, repeats: int | None, data: Mapping[str, Path]) -> list[Planned]:
@@ -114,7 +114,7 @@ def kept(folder: Path, one: Planned) -> dict[str, Any]:
     tree = files.read_sealed(path)
     same = all(tree.get(name) == value for name, value in _of(one).items() if name != "experiment")
     try:
-        return tree if same and as_json.from_tree(Experiment, tree.get("experiment"), "") == one.wanted else {}
+        return tree if same and as_json.from_tree(Experiment, tree.get("experiment"), "") == one.experiment else {}
     except UserError:  # an experiment of fields that are no more
         return {}
 
@@ -126,7 +126,7 @@ def is_measured(tree: Mapping[str, Any]) -> bool:
 def _of(one: Planned) -> dict[str, Any]:
     return {
         "format": _FORMAT,
-        "experiment": files.as_read(dataclasses.asdict(one.wanted)),
+        "experiment": files.as_read(dataclasses.asdict(one.experiment)),
         "rules": one.rules,
         "data": PHANTOM if one.data is None else one.data.absolute().name,
     }
@@ -138,8 +138,8 @@ def seconds(folder: Path, todo: Sequence[Planned], every: Sequence[Planned]) -> 
     known: dict[str, list[float]] = {}
     for one in every:
         if took[one.file_name]:
-            known.setdefault(one.experiment, []).append(float(took[one.file_name] or 0))
+            known.setdefault(one.name, []).append(float(took[one.file_name] or 0))
     if not known:
         return None
     middle = statistics.median(value for values in known.values() for value in values)
-    return sum(statistics.median(known.get(one.experiment, [middle])) for one in todo)
+    return sum(statistics.median(known.get(one.name, [middle])) for one in todo)
