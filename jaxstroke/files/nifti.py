@@ -255,18 +255,19 @@ def write_volume(
       path: where to; `.gz` packs it.
       array: (X, Y, Z) or (X, Y, Z, T) in the file's own order; bool is stored as uint8, other types as they are.
       affine: voxel indices to mm, stored as sform and as qform (code 1, scanner).  Not needed with `like`.
-      like: a header whose sform, qform, their codes, voxel sizes and units are kept exactly as they were, so that
-        the result lies over that file in any viewer.
+      like: a header whose sform, qform, their codes, voxel sizes, units and version (NIfTI 1 or 2) are kept exactly
+        as they were, so that the result lies over that file in any viewer.
       spacing_mm: voxel sizes (and seconds between time points) where the affine does not tell them.
     """
     if affine is None and like is None:
         raise ValueError("write_volume needs an affine, or a header to be like")
     array = array.astype(np.uint8) if array.dtype == bool else array
-    image = nib.Nifti1Image(array, None if like is not None else affine, dtype=array.dtype.type)  # type: ignore[call-arg]
+    form = nib.Nifti2Image if like is not None and isinstance(like.raw, Nifti2Header) else nib.Nifti1Image
+    image = form(array, None if like is not None else affine, dtype=array.dtype.type)  # type: ignore[call-arg]
     header = image.header
     if like is not None:
         for field in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
-                      "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units"):  # fmt: skip
+                      "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units", "dim_info"):  # fmt: skip
             header[field] = like.raw[field]
         header["pixdim"][:4] = like.raw["pixdim"][:4]
     else:
