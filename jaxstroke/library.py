@@ -83,8 +83,7 @@ class Trained:
         found = self._study(study, spacing_mm)
         missing = [word for word in self.images if word not in found.images]
         if missing:
-            has = ", ".join(found.images)
-            raise UserError(f"study {found.case.study}: it has no image {missing[0]}; the run needs it beside {has}")
+            raise found.case.without("image", missing[0], found.images)
         answer = self._system.answer(found)
         probabilities = {word: answer.probabilities[..., index] for index, word in enumerate(self.targets)}
         masks = {word: self._system.mask(values).astype(np.uint8) for word, values in probabilities.items()}

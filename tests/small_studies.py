@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from jaxstroke.data.layouts import isles2022
+from jaxstroke.files import nifti
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray | None = None, **header: object) -> Path:
@@ -21,6 +22,14 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray | None = None, **head
         image.header[field] = value
     nib.save(image, path)
     return path
+
+
+def voxels(path: Path, **bound: int) -> np.ndarray:
+    """A file's values as the program reads them, in the file's own order."""
+    header = nifti.read_header(path, **bound)
+    array = np.empty(header.shape, np.float32, order="F")
+    nifti.fill(array, header)
+    return array
 
 
 def head(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:

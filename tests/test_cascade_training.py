@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from jaxstroke import sharding
 from jaxstroke.data.cache.building import build_cache, derive_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.source import open_source
 from jaxstroke.data.splits import Split
+from jaxstroke.errors import UserError
 from jaxstroke.experiment import as_json, catalogue, overrides
 from jaxstroke.inference.cascade import first_stage
+from jaxstroke.training import program
 from jaxstroke.training.cascade import stage1_splits
 
 PATIENTS = {f"case_{index}": f"patient_{index // 2}" for index in range(14)}
@@ -47,9 +51,8 @@ def test_the_first_stage_takes_files_alone_and_the_second_one_image_more() -> No
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    data = overrides.override(
-        catalogue.load("cascade_isles18"), {"data.phantom_cases": 2, "data.size": 32, "data.derived": ()}
-    ).data
+    changes = {"data.phantom_cases": 2, "data.size": 32}
+    data = overrides.override(first_stage(catalogue.load("cascade_isles18")), changes).data
     folder = tmp_path_factory.mktemp("cache")
     return build_cache(open_source(data, None, folder).cases, data, folder / "prepared")
 
@@ -83,3 +86,17 @@ def test_dataclasses_of_the_two_stages_differ_in_nothing_else() -> None:
     whole = catalogue.load("cascade_isles18", scale="small")
     assert set(as_json.differences(whole, first_stage(whole))) == {"cascade.stage1_networks", "data.derived"}
     assert dataclasses.replace(first_stage(whole), cascade=whole.cascade, data=whole.data) == whole
+
+
+def test_a_first_stage_that_makes_no_map_is_refused_before_it_is_trained() -> None:
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    small = catalogue.load("cascade_isles18", scale="small")
+    program.check(small, mesh)
+    with pytest.raises(UserError, match=r"model\.attention=False.* makes no synthetic map"):
+        program.check(overrides.override(small, {"model.attention": "false"}), mesh)
+
+
+@pytest.mark.parametrize("changes", [{"data.derived": "[]"}, {"cascade.stage1_networks": "0"}])
+def test_a_map_without_a_first_stage_and_a_first_stage_without_a_map_are_refused(changes: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"cascade\.stage1_networks=\d: data\.derived=.*set both, or neither"):
+        overrides.override(catalogue.load("cascade_isles18", scale="small"), changes)

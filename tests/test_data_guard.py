@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_studies import head, isles2022_root, lesion, save
+from small_studies import head, isles2022_root, lesion, save, voxels
 from test_data_nifti import header_bytes
 
 from jaxstroke.data.cache.building import build_cache
@@ -148,7 +148,7 @@ def test_archives_of_several_members_are_read(tmp_path: Path) -> None:
     whole = header_bytes((20, 20, 20)) + np.arange(8000, dtype="<f4").tobytes()
     path = tmp_path / "a.nii.gz"
     path.write_bytes(gzip.compress(whole[:30000]) + gzip.compress(whole[30000:]))
-    assert nifti.read_volume(path).array.ravel(order="F")[-1] == 7999
+    assert voxels(path).ravel(order="F")[-1] == 7999
 
 
 # --- one bad study among many ---

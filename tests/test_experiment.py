@@ -32,6 +32,14 @@ positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 zooms = st.floats(min_value=0.1, max_value=10)
 
 
+def from_json(text: str) -> Experiment:
+    return as_json.from_tree(Experiment, json.loads(text), "")
+
+
+def from_tree(tree: object) -> Experiment:
+    return as_json.from_tree(Experiment, tree, "")
+
+
 # --- every experiment of the house --------------------------------------------------------------------------------
 
 
@@ -45,7 +53,7 @@ def test_names_are_unique_and_found() -> None:
 def test_json_gives_back_the_same_experiment(name: str, scale: str) -> None:
     loaded = catalogue.load(name, scale=scale)
     assert (loaded.name, loaded.scale) == (name, scale)
-    again = as_json.from_json(as_json.to_json(loaded))
+    again = from_json(as_json.to_json(loaded))
     assert again == loaded
     assert as_json.differences(again, loaded) == {}
 
@@ -226,7 +234,7 @@ def test_json_keeps_every_number(learning_rate, scale, weights, epochs, terms, o
         augment=dataclasses.replace(PLAIN.augment, scale=scale),
         training=dataclasses.replace(PLAIN.training, epochs=epochs),
     )
-    assert as_json.from_json(as_json.to_json(made)) == made
+    assert from_json(as_json.to_json(made)) == made
 
 
 @given(positive)
@@ -245,7 +253,7 @@ def test_every_way_in_passes_the_ranges() -> None:
     with pytest.raises(UserError, match=told):
         overrides.override(PLAIN, {"data.batch": "0"})
     with pytest.raises(UserError, match=told):
-        as_json.from_json(as_json.to_json(PLAIN).replace('"batch": 8', '"batch": 0'))
+        from_json(as_json.to_json(PLAIN).replace('"batch": 8', '"batch": 0'))
     made = Data(layout="isles2018", groups=[["CT"]], targets=["lesion"])  # type: ignore[arg-type]
     assert (made.groups, made.targets) == ((("CT",),), ("lesion",))  # and lists become what is declared
 
@@ -271,26 +279,24 @@ def test_any_text_for_any_field_makes_an_experiment_or_one_line(path: str, value
     except UserError as mistake:
         assert path in str(mistake) and "\n" not in str(mistake) and len(str(mistake)) < 400
     else:
-        assert as_json.from_json(as_json.to_json(made)) == made
+        assert from_json(as_json.to_json(made)) == made
 
 
 def test_missing_fields_take_their_defaults_and_unknown_ones_are_refused() -> None:
     tree = json.loads(as_json.to_json(PLAIN))
     del tree["training"], tree["data"]["workers"]
-    assert as_json.from_json(json.dumps(tree)) == PLAIN
+    assert from_tree(tree) == PLAIN
     with pytest.raises(UserError, match=r"experiment\.data: there is no field bach\. Did you mean batch"):
-        as_json.from_json(json.dumps(tree | {"data": tree["data"] | {"bach": 4}}))
-    with pytest.raises(UserError, match="not readable JSON"):
-        as_json.from_json("{")
+        from_tree(tree | {"data": tree["data"] | {"bach": 4}})
     with pytest.raises(UserError, match=r"experiment\.data: a group of fields is expected"):
-        as_json.from_json(json.dumps(tree | {"data": 4}))
+        from_tree(tree | {"data": 4})
     del tree["model"]
     with pytest.raises(UserError, match="experiment: .*model"):
-        as_json.from_json(json.dumps(tree))
+        from_tree(tree)
 
 
 def test_the_former_word_for_microbatches_is_read() -> None:
     tree = json.loads(as_json.to_json(PLAIN))
     tree["parallel"] = {"accumulate": 2, "map": "jit", "shard_optimiser": False}
-    assert as_json.from_json(json.dumps(tree)) == overrides.override(PLAIN, {"parallel.accumulate": "2"})
+    assert from_tree(tree) == overrides.override(PLAIN, {"parallel.accumulate": "2"})
     assert overrides.override(PLAIN, {"parallel.accumulate": "2"}).parallel.microbatches == 2

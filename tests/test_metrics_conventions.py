@@ -165,14 +165,18 @@ def test_what_is_no_probability_is_refused(values):
 # --- surfaces, slices, F1 --------------------------------------------------------------------------------------------
 
 
+def surface_dice(prediction, reference, tolerance_mm):
+    return surface.surface_scores(prediction, reference, (1, 1, 1), tolerance_mm=tolerance_mm).surface_dice
+
+
 def test_surface_dice_by_hand():
     prediction, reference = row(1, 1, 1, 1, 0, 0), row(0, 0, 1, 1, 1, 1)
     # to the reference 2, 1, 0, 0 mm, back 0, 0, 1, 2 mm
     for tolerance, share in ((0, 4 / 8), (1, 6 / 8), (2, 1.0)):
-        assert surface.surface_dice(prediction, reference, (1, 1, 1), tolerance_mm=tolerance) == pytest.approx(share)
+        assert surface_dice(prediction, reference, tolerance) == pytest.approx(share)
     empty = row(0, 0)
-    assert surface.surface_dice(empty, empty, (1, 1, 1), tolerance_mm=1) == 1.0
-    assert surface.surface_dice(empty, row(1, 0), (1, 1, 1), tolerance_mm=1) == 0.0
+    assert surface_dice(empty, empty, 1) == 1.0
+    assert surface_dice(empty, row(1, 0), 1) == 0.0
     three = surface.surface_scores(prediction, reference, (1, 1, 1), tolerance_mm=1)
     assert three.hd95_mm == surface.hd95_mm(prediction, reference, (1, 1, 1))
     assert three.average_surface_distance_mm == pytest.approx(6 / 8)

@@ -16,7 +16,7 @@ import pytest
 
 from jaxstroke import export, files
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import as_json, catalogue, overrides
+from jaxstroke.experiment import Experiment, as_json, catalogue, overrides
 from jaxstroke.experiment.kinds import Kind
 from jaxstroke.models import apply
 from jaxstroke.models import registry as linen
@@ -99,7 +99,7 @@ def test_a_torch_program_stands_alone(
     twin = torch_program.twin_of(trained)
     back = weights.to_flax(read, twin, trained.variables, source="test")
     assert jax.tree.all(jax.tree.map(np.array_equal, back, trained.variables))
-    assert as_json.from_json((out / "experiment.json").read_text()) == trained.experiment
+    assert as_json.from_tree(Experiment, json.loads((out / "experiment.json").read_text()), "") == trained.experiment
 
     images = np.random.default_rng(0).normal(size=(1, 48, 32, 4)).astype(np.float32)  # no square, not the run's size
     answer = _run_script(out, arrays.to_torch(images, Kind()).numpy())

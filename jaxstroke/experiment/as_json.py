@@ -15,17 +15,11 @@ def to_json(experiment: Experiment) -> str:
     return json.dumps(dataclasses.asdict(experiment), indent=2, sort_keys=True)
 
 
-def from_json(text: str) -> Experiment:
-    """The inverse of `to_json`; unknown fields are an error, missing ones take their defaults."""
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"the experiment is not readable JSON: {error}") from None
-    return from_tree(Experiment, tree, "")
-
-
 def from_tree(group: type, tree: Any, where: str) -> Any:
-    """A group of fields from plain dictionaries; the group itself brings each value to its type and range."""
+    """A group of fields from plain dictionaries, as JSON gives them: unknown fields are an error, missing ones default.
+
+    The group itself brings each value to its type and range.
+    """
     if not isinstance(tree, Mapping):
         raise UserError(f"experiment{where}: a group of fields is expected, not {str(tree)[:60]!r}")
     hints = declared(group)

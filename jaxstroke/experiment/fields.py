@@ -285,6 +285,11 @@ class Experiment(Group):
                 f"schedule.warmup_epochs={warmup}: training lasts {epochs} epochs (--epochs); "
                 f"choose a warm-up of 0 to {epochs - 1}"
             )
+        if bool(self.data.derived) != bool(self.cascade.stage1_networks):
+            raise UserError(
+                f"cascade.stage1_networks={self.cascade.stage1_networks}: data.derived={list(self.data.derived)}; the "
+                "map of a first stage is an image of the second (data.derived=[\"synthetic\"]): set both, or neither"
+            )
         if self.data.batch % self.parallel.microbatches:
             raise UserError(
                 f"parallel.microbatches={self.parallel.microbatches}: data.batch={self.data.batch} must divide by it"

@@ -91,22 +91,6 @@ class Header:
         return None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Volume:
-    """Voxels in the file's own order, float32, scaled as the header says; and the header."""
-
-    array: np.ndarray
-    header: Header
-
-    @property
-    def affine(self) -> np.ndarray:
-        return self.header.affine
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        return self.header.spacing_mm
-
-
 def _mm(lengths: object) -> str:
     return " x ".join(f"{length:.3g}" for length in np.asarray(lengths)) + " mm"
 
@@ -118,14 +102,6 @@ def read_header(path: Path, *, max_voxels: int = MAX_VOXELS) -> Header:
     """Reads and checks the header alone; anything wrong with it is a `UserError` that names the file."""
     with opened.unpacked(path) as (stream, _):
         return _header(path, stream, max_voxels)
-
-
-def read_volume(path: Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
-    """Reads a whole file as float32; a broken, oversized or non-finite one is a `UserError` that names it."""
-    header = read_header(path, max_voxels=max_voxels)
-    array = np.empty(header.shape, np.float32, order="F")
-    fill(array, header)
-    return Volume(array, header)
 
 
 def fill(array: np.ndarray, header: Header) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxstroke.data.prepare import prepare, restore
 from jaxstroke.data.study import Study
+from jaxstroke.errors import UserError
 from jaxstroke.experiment import Cascade, Experiment
-from jaxstroke.inference.predictor import Answer, Predictor
+from jaxstroke.inference.predictor import Answer, Predictor, available
 from jaxstroke.runs.folder import RunFolder
 
 SYNTHETIC = "synthetic"
@@ -22,6 +23,18 @@ def first_stage(experiment: Experiment) -> Experiment:
     return dataclasses.replace(
         experiment, data=dataclasses.replace(experiment.data, derived=()), cascade=Cascade(stage1_networks=0)
     )
+
+
+def checked_first_stage(experiment: Experiment) -> Experiment:
+    """The first stage; an error where its network makes no synthetic map, before it is trained for hours."""
+    first = first_stage(experiment)
+    if not any(path.split("/")[-1] == SYNTHETIC for path in available(first)):
+        options = ", ".join(f"model.{name}={value}" for name, value in first.model.options.items())
+        raise UserError(
+            f"model.name={first.model.name}: with {options or 'no options'} it makes no synthetic map, which a second "
+            "stage takes as an image; set cascade.stage1_networks=0 and data.derived=[], or another network"
+        )
+    return first
 
 
 def stage1_folders(path: Path, experiment: Experiment) -> list[RunFolder]:

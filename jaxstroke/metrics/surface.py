@@ -6,8 +6,8 @@ voxel centres, the directed distances are
 
     D_PG = { min over g in S_G of d(p, g) : p in S_P }      D_GP = { min over p in S_P of d(g, p) : g in S_G }
 
-"HD95" has no single definition.  Here it is max(P95(D_PG), P95(D_GP)), as in MONAI; `pooled=True` gives
-P95(D_PG and D_GP together), as in MedPy.  Percentiles interpolate linearly.
+"HD95" has no single definition.  Here it is max(P95(D_PG), P95(D_GP)), as in MONAI; MedPy's is
+P95(D_PG and D_GP together).  Percentiles interpolate linearly.
 
 Both masks empty: 0.  Exactly one empty: NaN ("undefined"), which summaries count.
 """
@@ -65,45 +65,31 @@ def _of_points(points: NDArray[np.float64], others: NDArray[np.float64]) -> Dist
     return tree.query(points)[0].astype(np.float32)
 
 
-def hausdorff_mm(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> float:
-    """The full Hausdorff distance, max of all directed distances: one stray voxel decides it."""
-    return hd95_mm(prediction, reference, spacing_mm, percentile=100)
-
-
-def hd95_mm(
-    prediction: ArrayLike,
-    reference: ArrayLike,
-    spacing_mm: Sequence[float],
-    *,
-    pooled: bool = False,
-    percentile: float = 95,
-) -> float:
-    """The 95th percentile Hausdorff distance: the larger of the two directed percentiles, or that of both pooled.
+def hd95_mm(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> float:
+    """The 95th percentile Hausdorff distance: the larger of the two directed percentiles.
 
     >>> hd95_mm([[[1, 0, 0, 0]]], [[[0, 0, 0, 1]]], spacing_mm=(5.0, 2.0, 2.0))
     6.0
     """
     prediction, reference = as_masks(prediction, reference)
     without = _with_empty(prediction, reference)
-    if without is not None:
-        return without
-    directed = directed_distances_mm(prediction, reference, spacing_mm)
-    if pooled:
-        return float(np.percentile(np.concatenate(directed), percentile))
-    return max(float(np.percentile(distances, percentile)) for distances in directed)
+    return _hd95_mm(directed_distances_mm(prediction, reference, spacing_mm)) if without is None else without
 
 
-def average_surface_distance_mm(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> float:
-    """Average symmetric surface distance: (sum D_PG + sum D_GP) / (|S_P| + |S_G|)."""
-    prediction, reference = as_masks(prediction, reference)
-    without = _with_empty(prediction, reference)
-    if without is not None:
-        return without
-    return float(np.concatenate(directed_distances_mm(prediction, reference, spacing_mm)).mean(dtype=np.float64))
+def _hd95_mm(directed: tuple[Distances, Distances]) -> float:
+    return max(float(np.percentile(distances, 95)) for distances in directed)
 
 
 @dataclasses.dataclass(frozen=True)
 class SurfaceScores:
+    """Attributes:
+      hd95_mm: see above.
+      average_surface_distance_mm: (sum D_PG + sum D_GP) / (|S_P| + |S_G|).
+      surface_dice: share of both surfaces that lies within a tolerance of the other,
+        (|D_PG <= t| + |D_GP <= t|) / (|S_P| + |S_G|).  Surface voxels are counted, not weighted by their area.  Both
+        masks empty 1, exactly one empty 0: none of its surface is near.
+    """
+
     hd95_mm: float
     average_surface_distance_mm: float
     surface_dice: float
@@ -119,21 +105,10 @@ def surface_scores(
         return SurfaceScores(without, without, _surface_dice_with_empty(without))
     directed = directed_distances_mm(prediction, reference, spacing_mm)
     return SurfaceScores(
-        max(float(np.percentile(distances, 95)) for distances in directed),
+        _hd95_mm(directed),
         float(np.concatenate(directed).mean(dtype=np.float64)),
         _share_within(directed, tolerance_mm),
     )
-
-
-def surface_dice(
-    prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float], *, tolerance_mm: float
-) -> float:
-    """Share of both surfaces that lies within a tolerance of the other: (|D_PG <= t| + |D_GP <= t|) / (|S_P| + |S_G|).
-
-    Surface voxels are counted, not weighted by their area.  Both masks empty 1, exactly one empty 0: none of its
-    surface is near.
-    """
-    return surface_scores(prediction, reference, spacing_mm, tolerance_mm=tolerance_mm).surface_dice
 
 
 def _share_within(directed: tuple[Distances, Distances], tolerance_mm: float) -> float:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from jaxstroke import sharding
 from jaxstroke.experiment import Experiment
+from jaxstroke.inference.cascade import checked_first_stage
 from jaxstroke.models import apply
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
@@ -54,8 +55,10 @@ def check(experiment: Experiment, mesh: Mesh) -> nn.Module:
     """Raises `UserError` where the experiment cannot be trained on these devices; returns its network.
 
     What its fields tell by themselves was checked when it was made (`experiment.fields`): this is what they ask of the
-    network and of the mesh.
+    network and of the mesh, and of those of a first stage, which is trained before it.
     """
+    if experiment.cascade.stage1_networks:
+        check(checked_first_stage(experiment), mesh)
     sharding.check_batch(experiment.data.batch, mesh, experiment.parallel.microbatches)
     return apply.build(experiment)
 
