@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxstroke import command, console
+from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ def parser() -> argparse.ArgumentParser:
         prog=command.text("evaluate"),
         description="Judge a run, and the threshold rules beside it, on the studies that were held out.",
     )
-    parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
+    parser.add_argument(
+        "run", metavar="RUN", nargs="+", help="the run folder that train wrote; of several, or of crossval's, the mean"
+    )
+    parser.add_argument("-o", "--out", metavar="DIR", type=Path, help="for what is written; needed with several runs")
     parser.add_argument("--data", metavar="PATH", help="the data set, where it lies elsewhere now; or another one")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument(
@@ -35,28 +39,33 @@ def parser() -> argparse.ArgumentParser:
         help="the validation score whose best checkpoint is judged, or last; default: as the experiment says",
     )
     parser.add_argument("--rules", metavar="NAME", default="isles22", help="the convention of scoring; default isles22")
+    parser.add_argument("--mirror", action="store_true", help="also mirrored copies, along axes that training flips")
     parser.add_argument("--cases", action="store_true", help="print every study, not the sums alone")
     return parser
 
 
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
-    console.say(f"judging {args.run}")
+    console.say(f"judging {', '.join(args.run)}")
     from jaxstroke.data.layouts import folder_of
-    from jaxstroke.inference import evaluation, held_out, predictor, system
+    from jaxstroke.inference import evaluation, held_out, members, predictor, system
     from jaxstroke.judging import kept
     from jaxstroke.metrics.rules import find_rules
     from jaxstroke.pages import report
     from jaxstroke.pages.keep import Keeper
     from jaxstroke.process import compiled_programs
-    from jaxstroke.runs.folder import RunFolder
 
     compiled_programs.keep()
     rules = find_rules(args.rules)
-    run = RunFolder(Path(args.run))
-    studies = held_out.held_out(run, run.experiment().data, split=args.split, folder=args.data)
-    shown = predictor.telling(run.experiment())
-    trained, experiment = system.trained(run, intermediates=shown, choose_by=args.choose_by)
+    runs = members.runs_of([Path(one) for one in args.run])
+    if len(runs) > 1 and args.out is None:
+        raise UserError("several runs have no folder of their own for what they come to: name one with -o")
+    out = args.out or runs[0].path
+    studies = held_out.held_out_from_all(runs, split=args.split, folder=args.data)
+    shown = predictor.telling(runs[0].experiment()) if len(runs) == 1 else ()
+    trained, experiment = system.trained(
+        runs, intermediates=shown, choose_by=args.choose_by, mirrored=args.mirror
+    )
     console.say(f"{len(studies.cases)} {studies.words}")
     if studies.source.phantom:
         console.say(f"*** {console.PHANTOM_NOTICE} ***")
@@ -65,9 +74,10 @@ def main(arguments: list[str]) -> int:
     ]
     systems = [trained, *system.rules(present, len(experiment.data.targets))]
     needed = {*experiment.data.channels, *(word for one in systems for word in one.needs)}
-    marks = (studies.name, args.choose_by, "" if args.rules == "isles22" else args.rules)
+    way = ("mirrored" if args.mirror else "", "" if args.rules == "isles22" else args.rules)
+    marks = (studies.name, args.choose_by, *way)
     name = "-".join(filter(None, marks))
-    keeper = Keeper(run.path / "evaluation" / name, studies=len(studies.cases), phantom=studies.source.phantom)
+    keeper = Keeper(out / "evaluation" / name, studies=len(studies.cases), phantom=studies.source.phantom)
     curves: dict[str, Reliability] = {}
     masks: list[dict[str, Any]] = []
     with console.bar("evaluating", len(studies.cases) * len(systems), "answers") as advance:
@@ -83,13 +93,16 @@ def main(arguments: list[str]) -> int:
             advance=advance,
         )
     keeper.close()
-    kept.write(run.path / "evaluation" / name / kept.FILE, masks)
-    written = _write(run, name, rows, curves, studies)
+    kept.write(out / "evaluation" / name / kept.FILE, masks)
+    made = {"runs": [_of_run(one) for one in runs], "mirrored": args.mirror, "cost": trained.cost()}
+    written = _write(out, name, rows, curves, studies, made)
     _print(rows, studies, experiment, every_case=args.cases)
+    console.say(trained.cost())
     console.say(f"every score of every study: {written}")
-    console.say(f"to look at: {report.write(run.path / 'report.html', [run], split=name)}")
+    if args.out is None:
+        console.say(f"to look at: {report.write(out / 'report.html', runs, split=name)}")
     study = str(folder_of(studies.cases[0], studies.source.root))
-    console.next_command("predict", args.run, study, "-o", "predictions")
+    console.next_command("predict", *args.run, study, "-o", "predictions")
     return 0
 
 
@@ -110,18 +123,26 @@ def _print(rows: Rows, studies: HeldOut, experiment: Experiment, *, every_case: 
     tables.strata(own)
 
 
-def _write(run: RunFolder, name: str, rows: Rows, curves: dict[str, Reliability], studies: HeldOut) -> Path:
+def _of_run(run: RunFolder) -> dict[str, Any]:
+    from jaxstroke.runs import place
+
+    about = run.about()
+    made = {word: about[word] for word in ("jaxstroke", "versions", "commit", "device", "data_fingerprint", "seed")}
+    return {"path": str(run.path), "checkpoints": place.state_of(run.path), "trained": made}
+
+
+def _write(
+    out: Path, name: str, rows: Rows, curves: dict[str, Reliability], studies: HeldOut, made: dict[str, Any]
+) -> Path:
     from jaxstroke import files
     from jaxstroke.inference import evaluation
     from jaxstroke.judging import written
     from jaxstroke.metrics import strata
-    from jaxstroke.runs import place
 
-    folder, about = run.path / "evaluation" / name, run.about()
+    folder = out / "evaluation" / name
     (folder / "summary.json").unlink(missing_ok=True)  # last written: where it is, all of the rest belongs to it
     phantom = studies.source.phantom
     files.write_text(folder / written.CSV, written.csv_text(rows, phantom=phantom))
-    made = {word: about[word] for word in ("jaxstroke", "versions", "commit", "device", "data_fingerprint", "seed")}
     targets = dict.fromkeys(row["target"] for row in rows)
     of_system = {
         system: [row for row in rows if row["system"] == system] for system in dict.fromkeys(r["system"] for r in rows)
@@ -131,8 +152,8 @@ def _write(run: RunFolder, name: str, rows: Rows, curves: dict[str, Reliability]
         "rules": rows[0]["rules"],
         "studies": studies.words,
         "data": str(studies.source.root.absolute()),
-        "checkpoints": place.state_of(run.path),
-        "trained": made,
+        **made,
+        "checkpoints": " ".join(one["checkpoints"] for one in made["runs"]),
         "systems": [_summary(line) for line in evaluation.summaries(rows)],
         "strata": {
             system: {way: _strata(grouped) for way, grouped in strata.strata(own).items()}

@@ -21,7 +21,7 @@ from jaxstroke.data.layouts import find_layout, study_from_folder
 from jaxstroke.data.study import Grid, Study, read_study
 from jaxstroke.errors import UserError
 from jaxstroke.files.nifti import Header
-from jaxstroke.inference import system
+from jaxstroke.inference import members, system
 from jaxstroke.metrics import overlap, scorecard
 from jaxstroke.runs.folder import RunFolder
 
@@ -59,11 +59,13 @@ class Prediction:
 
 
 class Trained:
-    """A trained run, compiled at its first study; `predict` it as many studies as there are."""
+    """A trained run, or several as one, compiled at their first study; `predict` as many studies as there are."""
 
-    def __init__(self, run: RunFolder, *, intermediates: Sequence[str] = ()) -> None:
-        self._system, self.experiment = system.trained(run, intermediates=intermediates)
-        self.trained_on_phantom: bool = run.about()["phantom"]
+    def __init__(
+        self, runs: Sequence[RunFolder], *, intermediates: Sequence[str] = (), mirrored: bool = False
+    ) -> None:
+        self._system, self.experiment = system.trained(runs, intermediates=intermediates, mirrored=mirrored)
+        self.trained_on_phantom: bool = any(run.about()["phantom"] for run in runs)
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -105,12 +107,19 @@ class Trained:
         return read_study(study_from_folder(Path(given), find_layout(layout)), images=self.images)
 
 
-def load(run: str | os.PathLike[str], *, intermediates: Sequence[str] = ()) -> Trained:
-    """The network of a run folder with its best weights.
+def load(
+    run: str | os.PathLike[str],
+    *more: str | os.PathLike[str],
+    intermediates: Sequence[str] = (),
+    mirrored: bool = False,
+) -> Trained:
+    """The network of a run folder with its best weights; of several, or a cross-validation's folder, their mean.
 
-    `intermediates` names what the network looks at that is wanted too, as `jaxstroke predict --intermediates` does.
+    `mirrored` adds mirrored copies, as `jaxstroke predict --mirror` does; `intermediates` names what the network
+    looks at that is wanted too, as `--intermediates` does.
     """
-    return Trained(RunFolder(Path(run)), intermediates=intermediates)
+    runs = members.runs_of([Path(one) for one in (run, *more)])
+    return Trained(runs, intermediates=intermediates, mirrored=mirrored)
 
 
 def score(prediction: ArrayLike, reference: ArrayLike, spacing_mm: Sequence[float]) -> dict[str, float]:

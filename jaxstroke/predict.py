@@ -15,7 +15,9 @@ def parser() -> argparse.ArgumentParser:
         prog=command.text("predict"),
         description="Segment a study, or a folder of them, with a trained run; the network is compiled once for all.",
     )
-    parser.add_argument("run", metavar="RUN", help="the run folder that train wrote")
+    parser.add_argument(
+        "run", metavar="RUN", nargs="+", help="the run folder that train wrote; of several, or of crossval's, the mean"
+    )
     parser.add_argument("study", metavar="STUDY", help="a study's folder, or a data set with many")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="the folder for what is predicted")
     parser.add_argument(
@@ -24,22 +26,27 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="also write what the network looks at (attention, gate, difference, synthetic, ...); 'list' names them",
     )
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="also predict mirrored copies, along the axes that training flips; default: where there is an accelerator",
+    )
     return parser
 
 
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
-    console.say(f"predicting {args.study} with {args.run}")
-    from jaxstroke import files
+    console.say(f"predicting {args.study} with {', '.join(args.run)}")
+    from jaxstroke import files, sharding
     from jaxstroke.data.layouts import find_layout, study_from_folder
     from jaxstroke.errors import UserError
-    from jaxstroke.inference import many, predictor, system, written
+    from jaxstroke.inference import many, members, predictor, system, written
     from jaxstroke.phantoms.marker import phantom_facts
     from jaxstroke.process import compiled_programs
-    from jaxstroke.runs.folder import RunFolder
 
     compiled_programs.keep()
-    run = RunFolder(Path(args.run))
+    runs = members.runs_of([Path(one) for one in args.run])
+    run = runs[0]
     names = [name for name in args.intermediates.split(",") if name]
     if names == ["list"]:
         for path in predictor.available(run.experiment()):
@@ -48,11 +55,11 @@ def main(arguments: list[str]) -> int:
     layout = find_layout(run.experiment().data.layout)
     root = Path(args.study)
     cases = layout.find(root) if layout.recognises(root) else [study_from_folder(root, layout)]
-    trained, experiment = system.trained(run, intermediates=names)
+    mirrored = sharding.on_accelerator() if args.mirror is None else args.mirror
+    trained, experiment = system.trained(runs, intermediates=names, mirrored=mirrored)
     phantom = phantom_facts(root) is not None
     out = Path(args.out)
-    about = run.about()
-    trained_on_phantom = about["phantom"]
+    trained_on_phantom = any(one.about()["phantom"] for one in runs)
     if trained_on_phantom:
         console.say(f"*** {console.TRAINED_ON_PHANTOMS} ***")
     write = functools.partial(
@@ -62,7 +69,9 @@ def main(arguments: list[str]) -> int:
         outcome = many.predict(cases, trained, write, advance)
     facts = {
         "network": experiment.name,
-        "run": str(run.path.absolute()),
+        "runs": [str(one.path.absolute()) for one in runs],
+        "mirrored": mirrored,
+        "cost": trained.cost(),
         "trained_on_phantom": trained_on_phantom,
         "studies_are_phantom": phantom,
         "not_a_medical_device": True,
@@ -75,6 +84,7 @@ def main(arguments: list[str]) -> int:
         console.say(
             f"{line['study']} {line['target']}: {line['volume_ml']:.1f} mL, {line['lesions']} lesions -> {line['mask']}"
         )
+    console.say(trained.cost())
     if not outcome.done:
         first = outcome.failed[0]["reason"]
         raise UserError(first if len(cases) == 1 else f"none of the {len(cases)} studies could be predicted: {first}")
@@ -82,10 +92,13 @@ def main(arguments: list[str]) -> int:
         names = f"{len(outcome.failed)} of {len(cases)} studies could not be predicted"
         console.error(f"{names}; the others are written, and {out / 'predictions.json'} says why")
         return 1
-    if about["split"]["test"]:
-        console.next_command("evaluate", args.run)
-    else:  # imported weights, which no study here was held out from
-        console.next_command("export", args.run, "-o", "exported")
+    annotated = any(target in case.masks for case in cases for target in experiment.data.targets)
+    if len(runs) > 1 and annotated and layout.recognises(root):
+        console.next_command("evaluate", *args.run, "--data", args.study, "-o", "evaluated")
+    elif len(runs) == 1 and run.about()["split"]["test"]:
+        console.next_command("evaluate", *args.run)
+    else:  # no study here was held out, or there is nothing to judge by
+        console.next_command("export", str(run.path), "-o", "exported")
     return 0
 
 

@@ -99,6 +99,11 @@ def on_local_device(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
+def on_accelerator() -> bool:
+    """Whether what is computed runs on anything but a CPU."""
+    return jax.default_backend() != "cpu"
+
+
 def describe() -> dict[str, Any]:
     """What the computation runs on, for the run folder."""
     first = jax.devices()[0]

@@ -7,14 +7,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from small_studies import isles2022_root, lesion
 
 from jaxstroke import files
-from jaxstroke.experiment import catalogue
+from jaxstroke.comparison import specimen
+from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.inference import evaluation
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
+from jaxstroke.models import apply
 from jaxstroke.pages.keep import Keeper
 from jaxstroke.runs.folder import RunFolder
 
@@ -74,3 +78,25 @@ def about(phantom: bool, data: Path, studies: Sequence[str]) -> Mapping[str, obj
         "commit": None,
         "device": {"kind": "cpu", "count": 1},
     }
+
+
+def small_experiment(**changes: object) -> Experiment:
+    """`unet_isles22`, as narrow as it can be."""
+    small = {"data.size": 32, "model.width": 2, **changes}
+    return overrides.override(catalogue.load("unet_isles22", scale="small"), small)
+
+
+def drawn_run(
+    path: Path, seed: int, *, data: Path, split: Mapping[str, Sequence[str]], experiment: Experiment | None = None
+) -> RunFolder:
+    """A run that was never trained: its weights are drawn, and its first step is its best."""
+    wanted = experiment or small_experiment()
+    run = RunFolder(path)
+    files.write_sealed(path / "experiment.json", dataclasses.asdict(wanted))
+    files.write_sealed(path / "about.json", {**about(False, data, []), "jaxstroke": "0.1.0", "split": dict(split)})
+    shapes = jax.eval_shape(lambda key: apply.initialise(apply.build(wanted), wanted.data, key), jax.random.key(0))
+    drawn = jax.tree.map(jnp.asarray, specimen.draw_weights(shapes, seed))
+    checkpoints = run.checkpoints()
+    checkpoints.save(7, {"weights": {"batch_stats": {}, **drawn}}, {"best_steps": {}})
+    checkpoints.close()
+    return run

@@ -52,7 +52,7 @@ def test_every_block_of_the_page_runs_in_a_plain_script(place: Path) -> None:
     done = subprocess.run([sys.executable, str(script)], cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (place / "phantom" / "phantom.json").exists()
-    assert len(done.stdout.splitlines()) == 4, "each line is printed once: no process ran the script again"
+    assert len(done.stdout.splitlines()) == 5, "each line is printed once: no process ran the script again"
 
 
 def test_arrays_and_files_have_the_same_answer(place: Path) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxstroke.data.prepare import prepare, restore
-from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Cascade, Experiment
-from jaxstroke.inference.predictor import Answer, Predictor, available
+from jaxstroke.inference.predictor import Answer, Predictor, available, best_weights
 from jaxstroke.runs.folder import RunFolder
 
 SYNTHETIC = "synthetic"
@@ -41,27 +40,53 @@ def stage1_folders(path: Path, experiment: Experiment) -> list[RunFolder]:
     return [RunFolder(path / f"stage1-{index}") for index in range(experiment.cascade.stage1_networks)]
 
 
-def mean_map(predictors: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
+def mean_map(predictors: Iterable[Predictor], images: np.ndarray) -> np.ndarray:
     """The mean synthetic map (D, H, W) of first-stage networks for prepared images (D, H, W, C)."""
     return np.stack([predictor.prepared(images).maps[SYNTHETIC] for predictor in predictors]).mean(axis=0)
 
 
 class CascadePredictor:
-    """Both stages as one predictor; the map that goes between them can be asked for as "synthetic"."""
+    """Both stages as one predictor; the map that goes between them can be asked for as "synthetic".
 
-    def __init__(self, run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str = "") -> None:
+    The networks of the first stage are one compiled program, whose weights are swapped.
+    """
+
+    def __init__(self, run: RunFolder, weights: CascadeWeights, *, intermediates: Sequence[str] = ()) -> None:
         experiment = run.experiment()
-        self._data = experiment.data
-        folders = stage1_folders(run.path, experiment)
-        self._first = [Predictor.of_run(folder, intermediates=(SYNTHETIC,)) for folder in folders]
+        first = stage1_folders(run.path, experiment)[0].experiment()
+        self._first = Predictor(first, weights.first[0], intermediates=(SYNTHETIC,))
         others = [name for name in intermediates if name != SYNTHETIC]
-        self._second = Predictor.of_run(run, intermediates=others, choose_by=choose_by)
+        self._second = Predictor(experiment, weights.second, intermediates=others)
+        self._weights = weights
         self._show_map = SYNTHETIC in intermediates
 
-    def study(self, study: Study) -> Answer:
-        prepared = prepare(study, self._data)
-        synthetic = mean_map(self._first, prepared.images)[..., None]
-        answer = self._second.prepared(np.concatenate([prepared.images, synthetic], axis=-1))
-        shown = {**answer.maps, **({SYNTHETIC: synthetic[..., 0]} if self._show_map else {})}
-        maps = {name: restore(values[..., None], prepared.inverse)[..., 0] for name, values in shown.items()}
-        return Answer(restore(answer.probabilities, prepared.inverse), maps)
+    def replace_weights(self, weights: CascadeWeights) -> None:
+        self._weights = weights
+        self._second.replace_weights(weights.second)
+
+    def prepared(self, images: np.ndarray) -> Answer:
+        """Answers on the grid of prepared images (D, H, W, C)."""
+        synthetic = mean_map(self._first_stage(), images)[..., None]
+        answer = self._second.prepared(np.concatenate([images, synthetic], axis=-1))
+        return Answer(
+            answer.probabilities, {**answer.maps, **({SYNTHETIC: synthetic[..., 0]} if self._show_map else {})}
+        )
+
+    def _first_stage(self) -> Iterator[Predictor]:
+        for weights in self._weights.first:
+            self._first.replace_weights(weights)
+            yield self._first
+
+
+class CascadeWeights(NamedTuple):
+    """A pytree: the second stage's weights, and those of each network of the first."""
+
+    second: Any
+    first: tuple[Any, ...]
+
+
+def cascade_weights(run: RunFolder, experiment: Experiment, *, choose_by: str = "") -> tuple[CascadeWeights, int]:
+    """The best weights of both stages, and the step of the second's."""
+    second, step = best_weights(run, experiment, choose_by=choose_by)
+    first = [best_weights(folder, folder.experiment())[0] for folder in stage1_folders(run.path, experiment)]
+    return CascadeWeights(second, tuple(first)), step

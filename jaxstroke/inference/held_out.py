@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,28 @@ def held_out(run: RunFolder, data: Data, *, split: str, folder: str | None) -> H
     if not cases:
         raise UserError(f"{run.path}: the run has no {split} studies")
     return HeldOut(source, cases, split, f"{split} studies")
+
+
+def held_out_from_all(runs: Sequence[RunFolder], *, split: str, folder: str | None) -> HeldOut:
+    """What no run was trained on: the studies of a split that are every run's, or a data set that none of them saw."""
+    each = [held_out(run, run.experiment().data, split=split, folder=folder) for run in runs]
+    first = each[0]
+    for run, own in zip(runs, each, strict=True):
+        if own.name != first.name or not own.source.root.samefile(first.source.root):
+            raise UserError(
+                f"{run.path}: it is judged on {own.words} ({own.source.root}), and {runs[0].path} on {first.words} "
+                f"({first.source.root}); name a data set that none of them saw with --data"
+            )
+    if len(runs) == 1 or first.name != split:
+        return first
+    shared = set.intersection(*({case.study for case in own.cases} for own in each))
+    if not shared:
+        raise UserError(
+            f"no study is among the {split} studies of all {len(runs)} runs (in a cross-validation each study trained "
+            "some of them), so none can judge them together; name a data set that none saw with --data"
+        )
+    words = f"{first.words}, those of all {len(runs)} runs"
+    return dataclasses.replace(first, cases=tuple(c for c in first.cases if c.study in shared), words=words)
 
 
 def _external(data: Data, folder: Path) -> HeldOut:

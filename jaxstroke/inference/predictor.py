@@ -58,13 +58,7 @@ class Predictor:
     def of_run(cls, run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str = "") -> Predictor:
         """The network of a trained run with its best weights; `choose_by` names another score than the run's own."""
         experiment = run.experiment()
-        network = apply.build(experiment)
-        shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
-        restored = run.checkpoints().restore_best(
-            {"weights": sharding.with_shardings({"batch_stats": {}, **shapes}, sharding.local_sharding())},
-            choose_by=choose_by or experiment.evaluation.choose_by,
-        )
-        return cls(experiment, restored.trees["weights"], intermediates=intermediates)
+        return cls(experiment, best_weights(run, experiment, choose_by=choose_by)[0], intermediates=intermediates)
 
     def replace_weights(self, variables: Any) -> None:
         """Takes new weights of the same network; nothing is compiled again."""
@@ -153,6 +147,20 @@ class Predictor:
             valid = np.arange(d, d + box[0]) < shape[0]
             blend.add((d, y, x), np.asarray(self._run(self._variables, window[None], valid[None]))[0])
         return blend.result(shape)
+
+
+def best_weights(run: RunFolder, experiment: Experiment, *, choose_by: str = "") -> tuple[Any, int]:
+    """A run's best weights and their step; weights with a number that is not finite are an error."""
+    network = apply.build(experiment)
+    shapes = jax.eval_shape(lambda key: apply.initialise(network, experiment.data, key), jax.random.key(0))
+    restored = run.checkpoints().restore_best(
+        {"weights": sharding.with_shardings({"batch_stats": {}, **shapes}, sharding.local_sharding())},
+        choose_by=choose_by or experiment.evaluation.choose_by,
+    )
+    weights = restored.trees["weights"]
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(weights)):
+        raise UserError(f"{run.path}: the weights of step {restored.step} hold numbers that are not finite")
+    return weights, restored.step
 
 
 def available(experiment: Experiment) -> list[str]:

@@ -15,9 +15,10 @@ from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.prepare import head_of
 from jaxstroke.data.study import Study
 from jaxstroke.experiment import Experiment
-from jaxstroke.inference.cascade import CascadePredictor
+from jaxstroke.inference import members
+from jaxstroke.inference.ensemble import Ensemble
 from jaxstroke.inference.postprocess import mask_of
-from jaxstroke.inference.predictor import Answer, Predictor
+from jaxstroke.inference.predictor import Answer
 from jaxstroke.models import registry
 from jaxstroke.runs.folder import RunFolder
 
@@ -32,19 +33,24 @@ class System:
     answer: Callable[[Study], Answer]
     mask: Callable[[np.ndarray], np.ndarray]
     graded: bool = True  # whether the probabilities are more than a mask
+    cost: Callable[[], str] = str  # what an answer takes, in words
 
 
-def trained(run: RunFolder, *, intermediates: Sequence[str] = (), choose_by: str = "") -> tuple[System, Experiment]:
-    """The network of a run with its best weights, compiled at its first study; `Predictor` explains `intermediates`."""
-    experiment = run.experiment()
-    two_stages = experiment.cascade.stage1_networks > 0
-    predictor = (
-        CascadePredictor(run, intermediates=intermediates, choose_by=choose_by)
-        if two_stages
-        else Predictor.of_run(run, intermediates=intermediates, choose_by=choose_by)
-    )
-    mask = functools.partial(mask_of, evaluation=experiment.evaluation)
-    return System(experiment.name, experiment.title, experiment.data.channels, predictor.study, mask), experiment
+def trained(
+    runs: Sequence[RunFolder], *, intermediates: Sequence[str] = (), choose_by: str = "", mirrored: bool = False
+) -> tuple[System, Experiment]:
+    """The networks of the runs with their best weights, compiled at their first study, and the first's experiment.
+
+    `Predictor` explains `intermediates`, `Ensemble` how several answer and what `mirrored` is.
+    """
+    together = members.read(runs, choose_by=choose_by)
+    first = together[0].experiment
+    ensemble = Ensemble(together, mirrored=mirrored, intermediates=intermediates)
+    names = dict.fromkeys(one.experiment.name for one in together)
+    name = " + ".join(names) + (f" ({len(runs)} runs)" if len(runs) > 1 else "")
+    needs = tuple(dict.fromkeys(word for one in together for word in one.experiment.data.channels))
+    mask = functools.partial(mask_of, evaluation=first.evaluation)
+    return System(name, first.title, needs, ensemble.study, mask, cost=ensemble.cost), first
 
 
 def rules(modalities: Iterable[str], targets: int) -> list[System]:

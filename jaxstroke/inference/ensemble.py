@@ -1,0 +1,126 @@
+"""Several networks, and mirrored copies of a study, as one answer: the mean of their probabilities.
+
+Networks of one shape are one compiled program: their weights wait in the host's memory and take turns on the device.
+A mirrored copy is the prepared study flipped along an axis that the member's augmentation flips, and what the network
+says of it flipped back.  Copies count alike within a member, and members alike, however many copies each has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxstroke.data.prepare import Prepared, prepare, restore
+from jaxstroke.data.study import Study
+from jaxstroke.errors import UserError
+from jaxstroke.experiment import Augment
+from jaxstroke.inference.cascade import CascadePredictor
+from jaxstroke.inference.members import Member
+from jaxstroke.inference.predictor import Answer, Predictor
+
+Flips = tuple[int, ...]  # axes of (D, H, W)
+
+
+def copies(augment: Augment) -> list[Flips]:
+    """The axes that each mirrored copy is flipped along: none of them, and every set of those that training flips."""
+    on = augment.probability > 0
+    axes = [axis for axis, flips in ((1, augment.flip_front_back), (2, augment.flip_left_right)) if flips and on]
+    return [flips for count in range(len(axes) + 1) for flips in itertools.combinations(axes, count)]
+
+
+class Ensemble:
+    """`study` answers with the mean over members; of one member without mirrored copies that is its own answer."""
+
+    def __init__(self, members: Sequence[Member], *, mirrored: bool, intermediates: Sequence[str] = ()) -> None:
+        self._members = members
+        self._copies = [copies(one.experiment.augment) if mirrored else [()] for one in members]
+        self._intermediates = tuple(intermediates)
+        self._programs = _programs(members)
+        if intermediates and len(self._programs) > 1:
+            raise UserError("--intermediates: the runs are of different networks, which show different maps; give one")
+        self._compiled: dict[int, Predictor | CascadePredictor] = {}
+        self._at: dict[int, int] = {}  # by program: the member whose weights it has
+        self._seconds: list[float] = []
+
+    @property
+    def passes(self) -> int:
+        """How often a network goes through a study."""
+        return sum(len(flips) for flips in self._copies)
+
+    def cost(self) -> str:
+        """What an answer takes, as it was measured; the first study also compiles and does not count beside others."""
+        members = f"{len(self._members)} runs" if len(self._members) > 1 else "1 run"
+        mirrored = self.passes - len(self._members)
+        words = f"{members}, {mirrored} mirrored copies: " if mirrored else f"{members}: "
+        words += f"{self.passes} network pass{'es' if self.passes > 1 else ''} a study"
+        timed = self._seconds[1:] or self._seconds
+        return words + (f", {statistics.median(timed):.2g} s each study (median)" if timed else "")
+
+    def study(self, study: Study) -> Answer:
+        """Answers on the study's own grid."""
+        begun = time.perf_counter()
+        prepared: dict[int, Prepared] = {}
+        members = []
+        for number, member in enumerate(self._members):
+            program = self._programs[number]
+            if program not in prepared:
+                prepared[program] = prepare(study, member.experiment.data)
+            members.append(_mean(self._passes(number, prepared[program])))
+        answer = _mean(members)
+        self._seconds.append(time.perf_counter() - begun)
+        return answer
+
+    def _passes(self, number: int, prepared: Prepared) -> Iterator[Answer]:
+        """A member's answer to each mirrored copy, on the study's own grid."""
+        predictor = self._with_weights(number)
+        for flips in self._copies[number]:
+            answer = predictor.prepared(np.ascontiguousarray(np.flip(prepared.images, flips)))
+            yield _of_each(answer, lambda values, flips=flips: restore(np.flip(values, flips), prepared.inverse))
+
+    def _with_weights(self, number: int) -> Predictor | CascadePredictor:
+        program = self._programs[number]
+        if self._at.get(program) != number:
+            weights = jax.device_put(self._members[number].weights)
+            if program not in self._compiled:
+                self._compiled[program] = self._compile(self._members[number], weights)
+            self._compiled[program].replace_weights(weights)
+            self._at[program] = number
+        return self._compiled[program]
+
+    def _compile(self, member: Member, weights: Any) -> Predictor | CascadePredictor:
+        if member.experiment.cascade.stage1_networks:
+            return CascadePredictor(member.run, weights, intermediates=self._intermediates)
+        return Predictor(member.experiment, weights, intermediates=self._intermediates)
+
+
+def _programs(members: Sequence[Member]) -> list[int]:
+    """For each member the first that has the same compiled program."""
+    return [next(n for n, other in enumerate(members) if one.same_program(other)) for one in members]
+
+
+def _of_each(answer: Answer, change: Callable[[np.ndarray], np.ndarray]) -> Answer:
+    """The answer with its probabilities and each of its maps changed, all as (D, H, W, channels)."""
+    maps = {path: change(values[..., None])[..., 0] for path, values in answer.maps.items()}
+    return Answer(change(answer.probabilities), maps)
+
+
+def _mean(answers: Sequence[Answer] | Iterator[Answer]) -> Answer:
+    """One at a time, so that no more than the sum and the next are held."""
+    total, count = None, 0
+    for answer in answers:
+        count += 1
+        total = answer if total is None else _sum(total, answer)
+    assert total is not None
+    return total if count == 1 else _of_each(total, lambda values: values / count)
+
+
+def _sum(one: Answer, other: Answer) -> Answer:
+    maps = {path: values + other.maps[path] for path, values in one.maps.items()}
+    return dataclasses.replace(one, probabilities=one.probabilities + other.probabilities, maps=maps)
