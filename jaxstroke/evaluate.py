@@ -39,7 +39,11 @@ def parser() -> argparse.ArgumentParser:
         help="the validation score whose best checkpoint is judged, or last; default: as the experiment says",
     )
     parser.add_argument("--rules", metavar="NAME", default="isles22", help="the convention of scoring; default isles22")
-    parser.add_argument("--mirror", action="store_true", help="also mirrored copies, along axes that training flips")
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="also mirrored copies, along the axes that training flips; default: as the run was calibrated, else none",
+    )
     parser.add_argument("--cases", action="store_true", help="print every study, not the sums alone")
     return parser
 
@@ -66,7 +70,7 @@ def main(arguments: list[str]) -> int:
     trained, experiment = system.trained(
         runs, intermediates=shown, choose_by=args.choose_by, mirrored=args.mirror
     )
-    console.say(f"{len(studies.cases)} {studies.words}")
+    console.say(f"{len(studies.cases)} {studies.words}; masks: {trained.rule}")
     if studies.source.phantom:
         console.say(f"*** {console.PHANTOM_NOTICE} ***")
     present = [
@@ -74,8 +78,8 @@ def main(arguments: list[str]) -> int:
     ]
     systems = [trained, *system.rules(present, len(experiment.data.targets))]
     needed = {*experiment.data.channels, *(word for one in systems for word in one.needs)}
-    way = ("mirrored" if args.mirror else "", "" if args.rules == "isles22" else args.rules)
-    marks = (studies.name, args.choose_by, *way)
+    mirror = {True: "mirrored", False: "not-mirrored", None: ""}[args.mirror]
+    marks = (studies.name, args.choose_by, mirror, "" if args.rules == "isles22" else args.rules)
     name = "-".join(filter(None, marks))
     keeper = Keeper(out / "evaluation" / name, studies=len(studies.cases), phantom=studies.source.phantom)
     curves: dict[str, Reliability] = {}
@@ -94,7 +98,8 @@ def main(arguments: list[str]) -> int:
         )
     keeper.close()
     kept.write(out / "evaluation" / name / kept.FILE, masks)
-    made = {"runs": [_of_run(one) for one in runs], "mirrored": args.mirror, "cost": trained.cost()}
+    made = {"runs": [_of_run(one) for one in runs], "mirrored": trained.mirrored, "rule": trained.rule}
+    made["cost"] = trained.cost()
     written = _write(out, name, rows, curves, studies, made)
     _print(rows, studies, experiment, every_case=args.cases)
     console.say(trained.cost())

@@ -31,7 +31,7 @@ class Prediction:
     """What a network says of a study, by target, on the study's own grid (slice, row, column).
 
     Attributes:
-      masks: uint8, 0 or 1, after the run's threshold.
+      masks: uint8, 0 or 1, by the run's rule (`Trained.rule` says it).
       probabilities: float32, 0 to 1.
       volumes_ml: the volume of each mask.
       maps: what was asked for with `load(..., intermediates=...)`, by path.
@@ -62,10 +62,15 @@ class Trained:
     """A trained run, or several as one, compiled at their first study; `predict` as many studies as there are."""
 
     def __init__(
-        self, runs: Sequence[RunFolder], *, intermediates: Sequence[str] = (), mirrored: bool = False
+        self, runs: Sequence[RunFolder], *, intermediates: Sequence[str] = (), mirrored: bool | None = None
     ) -> None:
         self._system, self.experiment = system.trained(runs, intermediates=intermediates, mirrored=mirrored)
         self.trained_on_phantom: bool = any(run.about()["phantom"] for run in runs)
+
+    @property
+    def rule(self) -> str:
+        """How probabilities become a mask, in words, and who says so."""
+        return self._system.rule
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -88,7 +93,8 @@ class Trained:
             raise found.case.without("image", missing[0], found.images)
         answer = self._system.answer(found)
         probabilities = {word: answer.probabilities[..., index] for index, word in enumerate(self.targets)}
-        masks = {word: self._system.mask(values).astype(np.uint8) for word, values in probabilities.items()}
+        mask = self._system.mask
+        masks = {word: mask(values, found.spacing_mm).astype(np.uint8) for word, values in probabilities.items()}
         volumes = {word: overlap.volume_ml(mask, found.spacing_mm) for word, mask in masks.items()}
         return Prediction(masks, probabilities, volumes, answer.maps, found)
 
@@ -111,12 +117,12 @@ def load(
     run: str | os.PathLike[str],
     *more: str | os.PathLike[str],
     intermediates: Sequence[str] = (),
-    mirrored: bool = False,
+    mirrored: bool | None = None,
 ) -> Trained:
     """The network of a run folder with its best weights; of several, or a cross-validation's folder, their mean.
 
-    `mirrored` adds mirrored copies, as `jaxstroke predict --mirror` does; `intermediates` names what the network
-    looks at that is wanted too, as `--intermediates` does.
+    `mirrored` adds mirrored copies, as `jaxstroke predict --mirror` does; where it is not given, as the run was
+    calibrated. `intermediates` names what the network looks at that is wanted too, as `--intermediates` does.
     """
     runs = members.runs_of([Path(one) for one in (run, *more)])
     return Trained(runs, intermediates=intermediates, mirrored=mirrored)

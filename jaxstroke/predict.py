@@ -55,8 +55,10 @@ def main(arguments: list[str]) -> int:
     layout = find_layout(run.experiment().data.layout)
     root = Path(args.study)
     cases = layout.find(root) if layout.recognises(root) else [study_from_folder(root, layout)]
-    mirrored = sharding.on_accelerator() if args.mirror is None else args.mirror
-    trained, experiment = system.trained(runs, intermediates=names, mirrored=mirrored)
+    trained, experiment = system.trained(
+        runs, intermediates=names, mirrored=args.mirror, mirrored_uncalibrated=sharding.on_accelerator()
+    )
+    console.say(f"masks: {trained.rule}")
     phantom = phantom_facts(root) is not None
     out = Path(args.out)
     trained_on_phantom = any(one.about()["phantom"] for one in runs)
@@ -70,7 +72,8 @@ def main(arguments: list[str]) -> int:
     facts = {
         "network": experiment.name,
         "runs": [str(one.path.absolute()) for one in runs],
-        "mirrored": mirrored,
+        "mirrored": trained.mirrored,
+        "rule": trained.rule,
         "cost": trained.cost(),
         "trained_on_phantom": trained_on_phantom,
         "studies_are_phantom": phantom,

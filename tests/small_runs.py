@@ -34,6 +34,10 @@ def shifted(study, columns: int = 2) -> Answer:
     return Answer(probabilities[..., None], {"memory_gate/gate": gate})
 
 
+def above_half(probabilities: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    return probabilities > 0.5
+
+
 def evaluated_run(
     folder: Path, *, names: Sequence[str] = (), phantom: bool = True, places: Sequence[tuple[int, int]] = PLACES
 ) -> RunFolder:
@@ -50,10 +54,8 @@ def evaluated_run(
         run.journal.append({"step": epoch, "epoch": epoch, "loss": 1 / epoch, "validation_loss": 1.2 / epoch,
                             "dice": 0.2 * epoch, "hd95_mm": 9.0 / epoch})  # fmt: skip
     systems = [
-        System("unet_isles22", "U-Net", ("DWI", "ADC"), shifted, lambda values: values > 0.5),
-        System(
-            "adc_620", "ADC", ("ADC",), lambda study: dataclasses.replace(shifted(study, 4), maps={}), lambda v: v > 0.5
-        ),
+        System("unet_isles22", "U-Net", ("DWI", "ADC"), shifted, above_half),
+        System("adc_620", "ADC", ("ADC",), lambda study: dataclasses.replace(shifted(study, 4), maps={}), above_half),
     ]
     keeper = Keeper(run.path / "evaluation" / "test", studies=len(cases), phantom=phantom)
     rows = evaluation.evaluate(

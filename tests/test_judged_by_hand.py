@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import above_half
 from small_studies import head, isles2022_root, lesion, save
 
 from jaxstroke import sharding
@@ -134,7 +135,7 @@ def test_each_answer_is_judged_against_its_own_annotation(tmp_path: Path) -> Non
         half[:, rows[: len(rows) // 2]] = 0
         return Answer(np.stack([adc, half], axis=-1), {})
 
-    system = System("known", "known", ("ADC", "DWI"), answer, lambda values: values > 0.5, graded=False)
+    system = System("known", "known", ("ADC", "DWI"), answer, above_half, graded=False)
     rows = evaluation.evaluate(
         [system],
         two_readings(tmp_path),
@@ -157,7 +158,7 @@ def test_both_rules_for_empty_slices_and_patients_whose_slabs_are_pooled_are_pri
 ) -> None:
     """Slabs of 16 and 64 pixels, the first missed, the second found: Dice 2 x 64 / (80 + 64) of the patient."""
     cases = two_readings(tmp_path)
-    system = System("known", "", ("ADC",), lambda study: found_in_dwi(study), lambda values: values > 0.5, graded=False)
+    system = System("known", "", ("ADC",), lambda study: found_in_dwi(study), above_half, graded=False)
     rows = [
         {**row, "patient": "p", "target": "lesion", "study": row["target"]}
         for row in evaluation.evaluate(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import above_half
 from small_studies import isles2022_root, lesion, save
 
 from jaxstroke.data.case import Case
@@ -24,7 +25,7 @@ def bright(study: Study) -> Answer:
 
 
 def predict(cases: list[Case], out: Path) -> many.Outcome:
-    system = System("bright", "Bright", ("DWI",), bright, lambda values: values > 0.5)
+    system = System("bright", "Bright", ("DWI",), bright, above_half)
     layout = find_layout("isles2022")
 
     def write(study: Study, answer: Answer) -> list[dict]:

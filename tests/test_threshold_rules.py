@@ -167,7 +167,7 @@ def test_a_rule_looks_where_preparation_looks_and_not_at_the_air_around():
     study = study_of(images, "two_reader")
     (rule,) = system.rules(("ADC", "DWI"), targets=2)
     answer = rule.answer(study).probabilities
-    found = rule.mask(answer[..., 0])
+    found = rule.mask(answer[..., 0], study.spacing_mm)
     assert answer.shape == (*SHAPE, 2) and not (found & ~BRAIN).any()
     assert overlap.dice(found, truth) > 0.9
     data = Data("two_reader", (("ADC",), ("DWI",)), size=96, spacing_mm=1.0)

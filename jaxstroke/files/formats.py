@@ -21,6 +21,7 @@ from jaxstroke.errors import UserError
 KEY = "format"
 RUN_FOLDER = 1  # with its checkpoints; in about.json
 EXPORT = 1  # in report.json
+CALIBRATION = 1  # in calibration.json, in a run folder
 # The weights beside an exported program travel alone, in a file whose own "format" is another thing.
 IN_WEIGHTS = "jaxstroke_format"
 # A prepared cache's is in `data.cache.fingerprint`: another one is made where it does not fit.

@@ -2,7 +2,8 @@
 
 Networks of one shape are one compiled program: their weights wait in the host's memory and take turns on the device.
 A mirrored copy is the prepared study flipped along an axis that the member's augmentation flips, and what the network
-says of it flipped back.  Copies count alike within a member, and members alike, however many copies each has.
+says of it flipped back.  Copies count alike within a member, and members alike, however many copies each has; a
+member's temperature is applied in between.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from jaxstroke.experiment import Augment
 from jaxstroke.inference.cascade import CascadePredictor
 from jaxstroke.inference.members import Member
 from jaxstroke.inference.predictor import Answer, Predictor
+from jaxstroke.metrics.temperature import scaled
 
 Flips = tuple[int, ...]  # axes of (D, H, W)
 
@@ -72,7 +74,7 @@ class Ensemble:
             program = self._programs[number]
             if program not in prepared:
                 prepared[program] = prepare(study, member.experiment.data)
-            members.append(_mean(self._passes(number, prepared[program])))
+            members.append(_scaled(_mean(self._passes(number, prepared[program])), member))
         answer = _mean(members)
         self._seconds.append(time.perf_counter() - begun)
         return answer
@@ -109,6 +111,12 @@ def _of_each(answer: Answer, change: Callable[[np.ndarray], np.ndarray]) -> Answ
     """The answer with its probabilities and each of its maps changed, all as (D, H, W, channels)."""
     maps = {path: change(values[..., None])[..., 0] for path, values in answer.maps.items()}
     return Answer(change(answer.probabilities), maps)
+
+
+def _scaled(answer: Answer, member: Member) -> Answer:
+    """The answer at the temperature that was found for the member."""
+    temperature = member.calibration.temperature if member.calibration else 1.0
+    return dataclasses.replace(answer, probabilities=scaled(answer.probabilities, temperature))
 
 
 def _mean(answers: Sequence[Answer] | Iterator[Answer]) -> Answer:

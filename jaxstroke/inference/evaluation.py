@@ -57,7 +57,7 @@ def evaluate(
             answer = system.answer(study)
             seen = dataclasses.replace(seen, maps={**seen.maps, **answer.maps})
             for index, found in enumerate(readers):
-                mask = system.mask(answer.probabilities[..., index])
+                mask = system.mask(answer.probabilities[..., index], study.spacing_mm)
                 keep(case.study, targets[index], system.name, mask)
                 for target in found:
                     seen.predictions.setdefault(system.name, {})[target] = mask

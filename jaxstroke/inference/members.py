@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jaxstroke.experiment import Experiment
 from jaxstroke.inference.cascade import cascade_weights
 from jaxstroke.inference.predictor import best_weights
 from jaxstroke.judging import folds
+from jaxstroke.runs.calibration import Calibration, Rule, read_for
 from jaxstroke.runs.folder import RunFolder
 
 # Two networks of which these are equal are one compiled program, and see a study in the same way.
@@ -31,6 +33,7 @@ class Member:
     experiment: Experiment
     weights: Any
     step: int
+    calibration: Calibration | None = None
 
     def same_program(self, other: Member) -> bool:
         ours, theirs = self.experiment, other.experiment
@@ -52,8 +55,12 @@ def runs_of(paths: Sequence[Path]) -> list[RunFolder]:
     return found
 
 
-def read(runs: Sequence[RunFolder], *, choose_by: str = "") -> list[Member]:
-    """Every run's best weights; runs that cannot answer together are refused."""
+def read(runs: Sequence[RunFolder], *, choose_by: str = "", calibrated: bool = True) -> list[Member]:
+    """Every run's best weights; runs that cannot answer together are refused.
+
+    What was calibrated holds for the weights that it was chosen with: it is left out where `choose_by` asks for others,
+    and where `calibrated` is false.
+    """
     experiments = [run.experiment() for run in runs]
     for run, experiment in zip(runs[1:], experiments[1:], strict=True):
         _check_together(runs[0], experiments[0], run, experiment)
@@ -61,8 +68,38 @@ def read(runs: Sequence[RunFolder], *, choose_by: str = "") -> list[Member]:
     for run, experiment in zip(runs, experiments, strict=True):
         of_run = cascade_weights if experiment.cascade.stage1_networks else best_weights
         weights, step = of_run(run, experiment, choose_by=choose_by)
-        members.append(Member(run, experiment, jax.tree.map(np.asarray, weights), step))
+        calibration = read_for(run.path, step) if calibrated and not choose_by else None
+        members.append(Member(run, experiment, jax.tree.map(np.asarray, weights), step, calibration))
+    without = [one for one in members if one.calibration is None]
+    if without and len(without) < len(members):
+        (with_one, *_) = (one for one in members if one.calibration is not None)
+        raise UserError(
+            f"{without[0].run.path}: it was not calibrated, and {with_one.run.path} was; calibrate all or none, "
+            f"such as: jaxstroke calibrate {without[0].run.path}"
+        )
     return members
+
+
+def rule_of(members: Sequence[Member]) -> Rule:
+    """The rule for the mean of the members' probabilities: the means of what was chosen for each alone."""
+    chosen = [one.calibration.rule for one in members if one.calibration]
+    if not chosen:
+        return Rule.of(members[0].experiment.evaluation)
+    return Rule(
+        threshold=statistics.mean(rule.threshold for rule in chosen),
+        smallest_lesion_ml=statistics.mean(rule.smallest_lesion_ml for rule in chosen),
+        largest_component=all(rule.largest_component for rule in chosen),
+    )
+
+
+def told_rule(members: Sequence[Member]) -> str:
+    """The rule in words, and who says so."""
+    own = members[0].calibration
+    if own is None:
+        return f"{rule_of(members)} (the experiment's rule; jaxstroke calibrate chooses one)"
+    if len(members) > 1:
+        return f"{rule_of(members)} (the mean of what was calibrated for each of the {len(members)} runs)"
+    return f"{own.rule}, at temperature {own.temperature:.3g} (calibrated)"
 
 
 def _check_together(first: RunFolder, leading: Experiment, run: RunFolder, experiment: Experiment) -> None:

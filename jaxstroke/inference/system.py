@@ -6,7 +6,6 @@ A trained network and a threshold rule are both systems, so they are evaluated b
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from jaxstroke.data.study import Study
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference import members
 from jaxstroke.inference.ensemble import Ensemble
+from jaxstroke.inference.members import Member
 from jaxstroke.inference.postprocess import mask_of
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.models import registry
@@ -31,26 +31,49 @@ class System:
     title: str
     needs: tuple[str, ...]  # modalities
     answer: Callable[[Study], Answer]
-    mask: Callable[[np.ndarray], np.ndarray]
+    mask: Callable[[np.ndarray, Sequence[float]], np.ndarray]  # and the spacing in mm
     graded: bool = True  # whether the probabilities are more than a mask
     cost: Callable[[], str] = str  # what an answer takes, in words
+    rule: str = ""  # how `mask` is made, in words
+    mirrored: bool = False
 
 
 def trained(
-    runs: Sequence[RunFolder], *, intermediates: Sequence[str] = (), choose_by: str = "", mirrored: bool = False
+    runs: Sequence[RunFolder], *, intermediates: Sequence[str] = (), choose_by: str = "", mirrored: bool | None = None,
+    mirrored_uncalibrated: bool = False,
 ) -> tuple[System, Experiment]:
     """The networks of the runs with their best weights, compiled at their first study, and the first's experiment.
 
-    `Predictor` explains `intermediates`, `Ensemble` how several answer and what `mirrored` is.
+    `Predictor` explains `intermediates`, `Ensemble` how several answer and what `mirrored` is; None leaves that to how
+    the runs were calibrated, and `mirrored_uncalibrated` holds where they were not.
     """
     together = members.read(runs, choose_by=choose_by)
-    first = together[0].experiment
+    if mirrored is None:
+        calibrated = [one.calibration.mirrored for one in together if one.calibration]
+        mirrored = any(calibrated) if calibrated else mirrored_uncalibrated
+    return of_members(together, intermediates=intermediates, mirrored=mirrored)
+
+
+def of_members(
+    together: Sequence[Member], *, mirrored: bool, intermediates: Sequence[str] = ()
+) -> tuple[System, Experiment]:
+    """The same for members that were read."""
+    first, rule = together[0].experiment, members.rule_of(together)
     ensemble = Ensemble(together, mirrored=mirrored, intermediates=intermediates)
     names = dict.fromkeys(one.experiment.name for one in together)
-    name = " + ".join(names) + (f" ({len(runs)} runs)" if len(runs) > 1 else "")
+    name = " + ".join(names) + (f" ({len(together)} runs)" if len(together) > 1 else "")
     needs = tuple(dict.fromkeys(word for one in together for word in one.experiment.data.channels))
-    mask = functools.partial(mask_of, evaluation=first.evaluation)
-    return System(name, first.title, needs, ensemble.study, mask, cost=ensemble.cost), first
+    system = System(
+        name,
+        first.title,
+        needs,
+        ensemble.study,
+        lambda probabilities, spacing_mm: mask_of(probabilities, rule, spacing_mm),
+        cost=ensemble.cost,
+        rule=members.told_rule(together),
+        mirrored=mirrored,
+    )
+    return system, first
 
 
 def rules(modalities: Iterable[str], targets: int) -> list[System]:
@@ -65,4 +88,4 @@ def _rule(rule: registry.Rule, targets: int) -> System:
         score = rule.predict(images, head_of(images, find_layout(study.case.layout)), study.spacing_mm)
         return Answer(np.repeat(np.asarray(score, np.float32)[..., None], targets, axis=-1), maps={})
 
-    return System(rule.name, rule.title, rule.needs, answer, lambda score: score > 0.5, graded=False)
+    return System(rule.name, rule.title, rule.needs, answer, lambda score, spacing_mm: score > 0.5, graded=False)

@@ -29,7 +29,7 @@ def write(
     told = []
     for index, target in enumerate(targets):
         values = answer.probabilities[..., index].astype(np.float32)
-        mask = system.mask(values)
+        mask = system.mask(values, study.spacing_mm)
         name = stem if len(targets) == 1 else f"{stem}_{target.replace('/', '-').lower()}"
         files = {
             "mask": out / f"{name}{ending}",

@@ -15,6 +15,7 @@ from jaxstroke.inference.postprocess import mask_of
 from jaxstroke.inference.predictor import Predictor
 from jaxstroke.metrics import overlap, surface
 from jaxstroke.process import job
+from jaxstroke.runs.calibration import Rule
 from jaxstroke.training.program import Program
 from jaxstroke.training.state import TrainState
 
@@ -90,7 +91,7 @@ class Validation:
         probabilities = predictor.prepared(self._cache.array(study, "images")).probabilities
         scores: dict[str, list[float]] = {name: [] for name in (*CHOICES, "hd95_mm")}
         for target in range(probabilities.shape[-1]):
-            mask = mask_of(probabilities[..., target], self._experiment.evaluation)
+            mask = mask_of(probabilities[..., target], Rule.of(self._experiment.evaluation), spacing_mm)
             reference = np.asarray(masks[..., target]) > 0
             scores["dice"].append(overlap.dice(mask, reference))
             scores["slice_dice_empty_1"] += overlap.slice_dice(mask, reference, empty=1.0).tolist()
