@@ -5,9 +5,7 @@ A named folder that does not hold the wanted data is an error; the phantom is us
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
 import shutil
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import LAYOUTS, Layout, find_layout
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
-from jaxstroke.files.opened import read_text
+from jaxstroke.files.tables import read_rows
 from jaxstroke.phantoms.marker import phantom_facts
 from jaxstroke.process import cores
 
@@ -103,10 +101,10 @@ def column_of(table: Path, name: str) -> dict[str, str]:
     """The words of a column by study; none where there is no such table."""
     if not table.is_file():
         return {}
-    rows = list(csv.DictReader(io.StringIO(read_text(table), newline="")))
+    rows = read_rows(table)
     if not rows or not {"study", name} <= rows[0].keys():
         raise UserError(f"{table}: its columns must be study and {name}")
-    return {row["study"]: (row[name] or "").strip() for row in rows}
+    return {row["study"]: row[name].strip() for row in rows}
 
 
 def _check_phantom(folder: Path) -> None:

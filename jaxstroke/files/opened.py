@@ -24,6 +24,8 @@ _MEMBER = b"\x1f\x8b\x08"  # what every member of a gzip file begins with
 @contextlib.contextmanager
 def regular(path: Path) -> Iterator[BinaryIO]:
     """Opens a regular file; a pipe or a device, which may never answer, is a `UserError`, as is any other."""
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!r}: no file can have this name")
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             yield file

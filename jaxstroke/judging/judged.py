@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke.errors import UserError
-from jaxstroke.files.opened import read_text
+from jaxstroke.files.tables import read_rows
 from jaxstroke.judging.written import CSV
 from jaxstroke.metrics import strata
 from jaxstroke.metrics.rules import DEFAULT
@@ -100,7 +99,7 @@ def _scores_file(path: Path, split: str) -> Path:
 
 
 def _rows(file: Path) -> list[Row]:
-    content = list(csv.DictReader(read_text(file).splitlines()))
+    content = read_rows(file)
     if not content or not {"study", "patient", "dice"} <= content[0].keys():
         raise UserError(f"{file}: it holds no scores; evaluate or score again")
     try:

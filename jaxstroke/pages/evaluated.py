@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -14,6 +13,7 @@ from typing import Any
 
 from jaxstroke import files
 from jaxstroke.errors import UserError
+from jaxstroke.files.tables import read_rows
 from jaxstroke.metrics.scorecard import COLUMNS
 from jaxstroke.runs.folder import RunFolder
 
@@ -47,12 +47,11 @@ def file_stem(study: str) -> str:
 
 
 def rows(path: Path) -> list[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_row(row) for row in csv.DictReader(file)]
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    try:
+        return [_row(row) for row in read_rows(path)]
+    except (ValueError, KeyError) as error:
         raise UserError(f"{path}: it cannot be read ({error}); evaluate the run again") from None
 
 

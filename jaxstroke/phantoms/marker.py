@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from jaxstroke import files
 from jaxstroke.errors import UserError
 from jaxstroke.files.sealed import unsealed
 
@@ -23,9 +23,9 @@ def phantom_facts(root: Path) -> dict[str, Any] | None:
         path = folder / PHANTOM_FILE
         if path.is_file():
             try:
-                facts = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path}: it cannot be read ({error}); make the phantom anew") from None
+                facts = files.read_json(path)
+            except UserError as error:
+                raise UserError(f"{error}; make the phantom anew") from None
             sealed_once = isinstance(facts, dict) and facts.keys() & {"files", "sha256"}
             if sealed_once and unsealed(facts) is None:
                 raise UserError(f"{path}: it is damaged; make the phantom anew")

@@ -35,6 +35,7 @@ from jaxstroke.runs import loops
 _NAME = re.compile(r"step-(\d{8})")
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 _OVERHEAD_BYTES = 2**20  # of a checkpoint beside its arrays
+_TOLD_CHARACTERS = 200  # of what Orbax says
 _GONE_FOR_S = 0.5  # then nothing of a checkpoint that failed comes any more
 
 # What goes wrong in Orbax's threads comes out of `wait_until_finished`; it is not printed as well.
@@ -203,7 +204,11 @@ class Checkpoints:
         return None
 
     def restore_best(self, targets: Trees, *, choose_by: str) -> Restored:
-        """Returns the checkpoint where a validation score was highest, as the last whole one remembers it."""
+        """Returns the checkpoint where a validation score was highest."""
+        return self._restore(self.best(choose_by), targets)
+
+    def best(self, choose_by: str) -> int:
+        """The step where a validation score was highest, as the last whole checkpoint remembers it."""
         steps = self.steps()
         if not steps:
             raise UserError(f"{self.folder}: there is no finished checkpoint yet; train the run first")
@@ -212,10 +217,10 @@ class Checkpoints:
             if damage is None:
                 best = self.progress(step)["best_steps"].get(choose_by, step)  # not judged yet: the last
                 if best not in steps or best == step:
-                    return self._restore(step, targets)
+                    return step
                 damage = self.damage(best)
                 if damage is None:
-                    return self._restore(best, targets)
+                    return best
             console.warn(f"{damage}; looking for another checkpoint")
         raise UserError(f"{self.folder}: every checkpoint is damaged")
 
@@ -240,7 +245,7 @@ class Checkpoints:
     def _manifest(self, step: int) -> dict[str, Any]:
         path = self._path(step) / "manifest.json"
         tree = unsealed(files.read_json(path))
-        if tree is None:
+        if tree is None or not _is_manifest(tree):
             raise UserError(f"{path}: the file was changed or damaged after it was written")
         return tree
 
@@ -249,13 +254,23 @@ class Checkpoints:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             try:
                 trees = reader.restore(self._path(step) / "arrays", args=ocp.args.Composite(**parts))
-            except (ValueError, KeyError) as error:
-                first = str(error).splitlines()[0]
+            # Orbax raises whatever its threads met, `Exception` itself among it, in text of any length.
+            except Exception as error:
+                first = (str(error).splitlines() or [type(error).__name__])[0][:_TOLD_CHARACTERS]
                 raise UserError(f"{self._path(step)}: these are not the weights of this network ({first})") from None
         return Restored({word: trees[word] for word in targets}, self.progress(step), step)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
+
+
+def _is_manifest(tree: dict[str, Any]) -> bool:
+    """Whether it has what every manifest has: a seal tells what changed, not who wrote it."""
+    progress = tree.get("progress")
+    best = progress.get("best_steps") if isinstance(progress, dict) else None
+    if not isinstance(tree.get("files"), dict) or not isinstance(best, dict):
+        return False
+    return all(isinstance(step, int) for step in best.values())
 
 
 def _remove_for_good(folder: Path) -> None:

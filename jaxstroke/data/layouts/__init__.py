@@ -44,6 +44,8 @@ def detect_layout(root: Path) -> Layout:
     for layout in LAYOUTS.values():
         if layout.recognises(root):
             return layout
+    if folder.is_described(root):
+        return folder.LAYOUT  # whose `find` says what is wrong with the description
     looked_for = "; ".join(f"{layout.expects} ({layout.title})" for layout in LAYOUTS.values())
     raise UserError(f"{root}: no known data set was found there; looked for {looked_for}")
 

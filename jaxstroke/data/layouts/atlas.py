@@ -10,15 +10,13 @@ float32 or uint16; what CHRONICITY 1 means is disputed, so the days are kept.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts.layout import Layout, fault_of, folders, found
 from jaxstroke.errors import UserError
-from jaxstroke.files.opened import read_text
+from jaxstroke.files.tables import read_rows
 
 TITLE = "ATLAS R3.0 (ISLES 2026)"
 SOURCE = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html (after registration)"
@@ -68,7 +66,7 @@ def _one(session: Path, pattern: str) -> Path | None:
 
 def _facts(session: Path) -> dict[str, str]:
     table = next(iter(sorted([*session.glob("anat/*_metadata.csv"), *session.glob("*_metadata.csv")])), None)
-    rows = list(csv.DictReader(io.StringIO(read_text(table), newline=""))) if table else []
+    rows = read_rows(table) if table else []
     return {word: rows[0][column] for column, word in _FACTS.items() if rows and rows[0].get(column)}
 
 

@@ -16,8 +16,6 @@ With neither, files directly in the folder or in its subfolders whose names end 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
@@ -29,6 +27,7 @@ from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
 from jaxstroke.data.layouts.layout import Layout, found
 from jaxstroke.errors import UserError
 from jaxstroke.files.opened import read_text
+from jaxstroke.files.tables import read_rows
 
 TITLE = "a folder of studies"
 SOURCE = "your own archive (docs/data.md says how it may lie)"
@@ -64,6 +63,11 @@ def find(root: Path) -> list[Case]:
     return found(cases, root, title=TITLE, expects=EXPECTS, source=SOURCE)
 
 
+def is_described(root: Path) -> bool:
+    """Whether a table or a description says that the studies lie in this layout, be it right or wrong."""
+    return root.suffix in (".csv", ".json") or any(os.path.lexists(root / name) for name in (TABLE, DESCRIPTION))
+
+
 def study(folder: Path) -> Case | None:
     cases = list(_of_names(folder))
     return cases[0] if len(cases) == 1 else None
@@ -73,16 +77,16 @@ def study(folder: Path) -> Case | None:
 
 
 def _of_table(table: Path) -> Iterator[Case]:
-    rows = list(csv.DictReader(io.StringIO(read_text(table), newline="")))
+    rows = read_rows(table)
     columns = [column for column in (rows[0] if rows else ()) if column]
     words = [column for column in columns if column not in _RESERVED]
     if "study" not in columns or not any(not word.startswith("mask:") for word in words):
         raise UserError(f"{table}: it needs a column study and one for each image, such as DWI (masks: mask:lesion)")
     for row in rows:
-        name = (row["study"] or "").strip()
+        name = row["study"].strip()
         if not name:
             raise UserError(f"{table}: a row names no study")
-        files = {word: table.parent / value.strip() for word in words if (value := row.get(word) or "").strip()}
+        files = {word: table.parent / value for word in words if (value := row[word].strip())}
         images = {word: path for word, path in files.items() if not word.startswith("mask:")}
         masks = {word.removeprefix("mask:"): path for word, path in files.items() if word.startswith("mask:")}
         fault = "" if images else f"{table}: study {name} has no image"
@@ -94,8 +98,7 @@ def fixed_test(root: Path) -> frozenset[str]:
     table = root if root.suffix == ".csv" else root / TABLE
     if not table.is_file():
         return frozenset()
-    rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
-    return frozenset(row["study"] for row in rows if row.get("split") == "test")
+    return frozenset(row["study"] for row in read_rows(table) if row.get("split") == "test")
 
 
 # --- patterns --------------------------------------------------------------------------------------------------------

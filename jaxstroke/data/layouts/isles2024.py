@@ -13,8 +13,6 @@ time, uncompressed; one is stored as 65535 times 1.52590219e-5, which is a littl
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
 from jaxstroke.data.layouts.container import study_of_slugs
 from jaxstroke.data.layouts.layout import Layout, fault_of, folders, found
 from jaxstroke.errors import UserError
-from jaxstroke.files.opened import read_text
+from jaxstroke.files.tables import read_rows
 from jaxstroke.phantoms.marker import phantom_patients
 
 TITLE = "ISLES 2024"
@@ -105,10 +103,10 @@ def _files(folder: Path, words: dict[str, str]) -> dict[str, Path]:
 def _centre(phenotype: Path) -> str:
     """The centre that a subject's table names, empty where none does."""
     for table in sorted(phenotype.glob("ses-*/*.csv")):
-        for row in csv.DictReader(io.StringIO(read_text(table), newline="")):
+        for row in read_rows(table):
             for column, value in row.items():
-                if str(column).strip().lower() in _CENTRE_COLUMNS and value:
-                    return str(value).strip()
+                if column.strip().lower() in _CENTRE_COLUMNS and value:
+                    return value.strip()
     return ""
 
 

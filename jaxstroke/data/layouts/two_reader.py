@@ -10,8 +10,6 @@ phantom does, and a private one can be laid out so.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import os
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from jaxstroke.data.case import Case
 from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
 from jaxstroke.data.layouts.layout import Layout, fault_of, folders, found
 from jaxstroke.errors import UserError
-from jaxstroke.files.opened import read_text
+from jaxstroke.files.tables import read_rows
 
 TITLE = "the two-reader layout"
 SOURCE = f"your own archive (see docs/data.md), or make it with {command.text('phantom')} --layout two_reader"
@@ -74,10 +72,7 @@ def _table(root: Path) -> dict[str, dict[str, str]]:
     path = root / TABLE
     if not os.path.lexists(path):
         raise UserError(f"{path}: there is no such file; it must name each study's patient and split")
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
-    except csv.Error as error:
-        raise UserError(f"{path}: it cannot be read ({error})") from None
+    rows = read_rows(path)
     if not rows or not _COLUMNS <= rows[0].keys():
         raise UserError(f"{path}: its columns must be {', '.join(sorted(_COLUMNS))}")
     for number, row in enumerate(rows, start=2):
