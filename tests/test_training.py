@@ -25,11 +25,13 @@ from jaxstroke.data.source import open_source
 from jaxstroke.data.splits import Split
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, catalogue, overrides
+from jaxstroke.pictures import strip
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.training import program
 from jaxstroke.training.display import Report
 from jaxstroke.training.loop import NotFinite, Training
 from jaxstroke.training.stop_request import INTERRUPTED, REQUEUE
+from jaxstroke.training.strip import Strip
 from jaxstroke.training.trace import Trace
 
 pytestmark = pytest.mark.slow  # each test trains or uses a network
@@ -131,10 +133,14 @@ def test_a_run_to_its_end_leaves_a_journal_and_checkpoints(whole: Any, tiny: Exp
     assert set(run.checkpoints().steps()) == {8, 12, best}
 
 
-def test_the_same_run_again_gives_the_same_bits(
-    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
+def test_the_same_run_again_gives_the_same_bits_and_a_strip_of_slices_does_not_change_them(
+    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert strip.told(whole[1].path / "strip.png")["epochs"] == [1, 2, 3]
+    monkeypatch.setattr(Strip, "look", lambda *seen: None)
+    monkeypatch.setattr(Strip, "grow", lambda *epochs: None)
     _, run, training = _train(tiny, prepared, tmp_path)
+    assert not (tmp_path / "strip.png").exists()
     for one, other in zip(_bits(whole[2]), _bits(training), strict=True):
         np.testing.assert_array_equal(one, other)
     assert run.journal.rows() == whole[1].journal.rows()
@@ -152,6 +158,7 @@ def test_interrupted_in_an_epoch_and_resumed_equals_never_interrupted(
     for one, other in zip(_bits(whole[2]), _bits(training), strict=True):
         np.testing.assert_array_equal(one, other)
     assert run.journal.rows() == whole[1].journal.rows()
+    assert (run.path / "strip.png").read_bytes() == (whole[1].path / "strip.png").read_bytes()
 
 
 def test_asked_to_stop_while_it_validates_it_validates_again_and_ends_the_same(

@@ -15,7 +15,7 @@ class Report:
 
     def __init__(self, events: Path | None, *, phantom: bool) -> None:
         self._events = events
-        self._phantom = phantom
+        self.phantom = phantom
         self._stack = contextlib.ExitStack()
         self._advance: Any = None
         self._writer: Any = None
@@ -35,7 +35,7 @@ class Report:
             from jaxstroke.training.events import Events
 
             self._writer = Events(self._events, purge_step=first_step + 1 if first_step else None)
-        title = "training on phantoms" if self._phantom else "training"
+        title = "training on phantoms" if self.phantom else "training"
         self._advance = self._stack.enter_context(console.bar(title, last_step, "steps"))
         self._at = first_step
         self._parts["epoch"] = f"{steps_per_epoch} steps an epoch; compiling the step, this takes a while"

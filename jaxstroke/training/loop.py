@@ -27,8 +27,9 @@ from jaxstroke.training.display import Report
 from jaxstroke.training.program import Program
 from jaxstroke.training.state import TrainState
 from jaxstroke.training.stop_request import StopRequest
+from jaxstroke.training.strip import Strip
 from jaxstroke.training.trace import Trace
-from jaxstroke.training.validation import CHOICES, Validation
+from jaxstroke.training.validation import CHOICES, Validation, own_studies
 
 # Losses are fetched from the device this often; between, the device runs ahead of the host.
 _FETCH_EVERY_STEPS = 10
@@ -107,7 +108,9 @@ class Training:
         self._report = report
         self._trace = trace
         self._rows = sharding.own_rows(self._experiment.data.batch)
-        self._validation = Validation(program, cache, split.validation)
+        own = own_studies(split.validation)
+        self._strip = Strip(run.path, cache, own, phantom=report.phantom) if job.first() else None
+        self._validation = Validation(program, cache, split.validation, self._strip and self._strip.look)
         every = self._experiment.training.keep_every_epochs
         self._checkpoints = run.checkpoints(
             keep_last=self._experiment.training.keep_last, keep_every_steps=every and every * self._epochs.steps
@@ -270,6 +273,8 @@ class Training:
         row = {"step": done, "epoch": epoch, "loss": train_loss, "learning_rate": rate, **figures}
         if job.first():
             self._run.journal.append(row)
+        if self._strip:
+            self._strip.grow([row["epoch"] for row in self._run.journal.rows()])
         self._report.validated(row, best=progress.best_steps.get(self._experiment.evaluation.choose_by) == done)
         self._save(done)
         return self._out_of_patience(epoch)

@@ -26,7 +26,14 @@ CHOICES = ("dice", "slice_dice_empty_1", "slice_dice_empty_0")
 class Validation:
     """Compiled once for a run; whole studies are judged on their prepared grid, the mean over studies and targets."""
 
-    def __init__(self, program: Program, cache: Cache, studies: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        cache: Cache,
+        studies: tuple[str, ...],
+        look: Callable[[str, np.ndarray, np.ndarray], None] | None = None,
+    ) -> None:
+        """`look` is shown each study that this process judges: mask and probabilities (D, H, W) of its first target."""
         self._program = program
         self._experiment = program.experiment
         patience_epochs = self._experiment.training.patience_epochs
@@ -37,6 +44,7 @@ class Validation:
             )
         self._cache = cache
         self._studies = studies
+        self._look = look
         self._rows = sharding.own_rows(self._experiment.data.batch)
         self._predictor: Predictor | None = None
 
@@ -93,11 +101,18 @@ class Validation:
         for target in range(probabilities.shape[-1]):
             mask = mask_of(probabilities[..., target], Rule.of(self._experiment.evaluation), spacing_mm)
             reference = np.asarray(masks[..., target]) > 0
+            if target == 0 and self._look is not None:
+                self._look(study, mask, probabilities[..., target])
             scores["dice"].append(overlap.dice(mask, reference))
             scores["slice_dice_empty_1"] += overlap.slice_dice(mask, reference, empty=1.0).tolist()
             scores["slice_dice_empty_0"] += overlap.slice_dice(mask, reference, empty=0.0).tolist()
             scores["hd95_mm"].append(surface.hd95_mm(mask, reference, spacing_mm))
         return scores
+
+
+def own_studies(studies: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that this process judges."""
+    return studies[job.index() :: job.count()]
 
 
 def _mean_defined(values: Sequence[float]) -> float:
