@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="resume; an error where there is no checkpoint")
     parser.add_argument("--keep-going", action="store_true", help="leave out studies that cannot be prepared")
     parser.add_argument("--profile", type=_steps, metavar="START:COUNT", help="trace COUNT steps after START of them")
+    parser.add_argument("--wandb", action="store_true", help="the figures to Weights & Biases too, offline")
     parser.add_argument("--fresh", action="store_true", help="start anew in a folder beside an existing one")
     return parser
 
@@ -56,6 +57,10 @@ def main(arguments: list[str]) -> int:
         raise UserError("--exp is missing: name an experiment, for example --exp dme_isles18; --list shows them all")
     if args.resume and args.fresh:
         raise UserError("--resume and --fresh contradict each other: give one of them")
+    if args.wandb:
+        from jaxstroke.training import weights_and_biases
+
+        weights_and_biases.check()
     experiment = _experiment(args)
     folder = Path(args.out) if args.out else place.default_folder(experiment)
     if job.needs_watching():
@@ -72,7 +77,7 @@ def main(arguments: list[str]) -> int:
     with job.joined(), _locked_run(experiment, folder, args) as run:
         from jaxstroke.training import stages
 
-        given = {"data": args.data, "layout": args.layout, "keep_going": args.keep_going, "profile": args.profile}
+        given = {name: getattr(args, name) for name in ("data", "layout", "keep_going", "profile", "wandb")}
         code = stages.train(experiment, run, **given)
         if code:
             console.next_command("train", *_again(args, run.path))

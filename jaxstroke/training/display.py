@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxstroke import console
 
+if TYPE_CHECKING:
+    from jaxstroke.training.events import Events
+    from jaxstroke.training.weights_and_biases import WeightsAndBiases
+
 
 class Report:
-    """One bar over all steps; enter it, then the loop tells it what happens. `events` None: nothing is written."""
+    """One bar over all steps; enter it, then the loop tells it what happens. `events` None: nothing is written.
 
-    def __init__(self, events: Path | None, *, phantom: bool) -> None:
+    `also` gets every figure that is written as an event.
+    """
+
+    def __init__(self, events: Path | None, *, phantom: bool, also: WeightsAndBiases | None = None) -> None:
         self._events = events
         self.phantom = phantom
         self._stack = contextlib.ExitStack()
         self._advance: Any = None
-        self._writer: Any = None
+        self._writers: list[Events | WeightsAndBiases] = [also] if also else []
         self._at = 0
         self._parts: dict[str, str] = {}
 
@@ -27,14 +34,14 @@ class Report:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers:
+            writer.close()
 
     def begin(self, first_step: int, last_step: int, steps_per_epoch: int) -> None:
         if self._events is not None:
             from jaxstroke.training.events import Events
 
-            self._writer = Events(self._events, purge_step=first_step + 1 if first_step else None)
+            self._writers.append(Events(self._events, purge_step=first_step + 1 if first_step else None))
         title = "training on phantoms" if self.phantom else "training"
         self._advance = self._stack.enter_context(console.bar(title, last_step, "steps"))
         self._at = first_step
@@ -63,8 +70,8 @@ class Report:
 
     def _record(self, group: str, figures: dict[str, float], step: int) -> None:
         for name, value in figures.items():
-            if self._writer is not None and math.isfinite(value):
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+            for writer in self._writers if math.isfinite(value) else ():
+                writer.add_scalar(f"{group}/{name}", value, step)
 
     def note(self, text: str) -> None:
         self._parts["doing"] = text

@@ -34,10 +34,12 @@ def train(
     layout: str,
     keep_going: bool,
     profile: tuple[int, int] | None = None,
+    wandb: bool = False,
 ) -> int:
     """Trains an experiment in its run folder, or goes on there; returns what the process should end with.
 
-    `profile` are a number of steps and how many after them are traced, of a cascade's second stage.
+    `profile` are a number of steps and how many after them are traced, of a cascade's second stage; with `wandb` the
+    figures go to Weights & Biases too.
     """
     compiled_programs.keep()
     program.check(experiment, sharding.make_mesh())  # before data are prepared, which may take an hour
@@ -57,11 +59,11 @@ def train(
         f"{len(split.test)} held out for testing"
     )
     if experiment.cascade.stage1_networks:
-        code, cache = _first_stage(experiment, run, cache, split, about)
+        code, cache = _first_stage(experiment, run, cache, split, about, wandb=wandb)
         if code:
             return code
     trace = Trace(run.path / "profile", *profile) if profile else None
-    return _network(experiment, run, cache, split, phantom=source.phantom, trace=trace)
+    return _network(experiment, run, cache, split, phantom=source.phantom, trace=trace, wandb=wandb)
 
 
 def _about(experiment: Experiment, source: Source, cache: Cache, split: Split) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def _prepared(experiment: Experiment, source: Source, *, keep_going: bool) -> tu
 
 
 def _first_stage(
-    experiment: Experiment, run: RunFolder, cache: Cache, split: Split, about: dict[str, Any]
+    experiment: Experiment, run: RunFolder, cache: Cache, split: Split, about: dict[str, Any], *, wandb: bool
 ) -> tuple[int, Cache]:
     """Trains the first stage; returns what the process should end with, and the cache with its maps."""
     patients = {study.study: study.patient for study in cache.studies}
@@ -108,7 +110,7 @@ def _first_stage(
         stage1 = first_stage(experiment)
         if job.first():
             folder.start(stage1, {**about, "split": dataclasses.asdict(own)})
-        code = _network(stage1, folder, cache, own, phantom=about["phantom"])
+        code = _network(stage1, folder, cache, own, phantom=about["phantom"], wandb=wandb)
         if code:
             return code, cache
     console.say("second stage: the synthetic map is one more image")
@@ -117,12 +119,18 @@ def _first_stage(
 
 
 def _network(
-    experiment: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool, trace: Trace | None = None
-) -> int:
+    experiment: Experiment, run: RunFolder, cache: Cache, split: Split, *, phantom: bool, wandb: bool,
+    trace: Trace | None = None,
+) -> int:  # fmt: skip
     """Trains one network in its run folder; returns what the process should end with."""
     steps = stream.steps_per_epoch(cache, split.train, experiment)
     built = program.build(experiment, sharding.make_mesh(), steps_per_epoch=steps)
-    with Report(run.path / "events" if job.first() else None, phantom=phantom) as report:
+    also = None
+    if wandb and job.first():
+        from jaxstroke.training.weights_and_biases import WeightsAndBiases
+
+        also = WeightsAndBiases(run.path, dataclasses.asdict(experiment), phantom=phantom)
+    with Report(run.path / "events" if job.first() else None, phantom=phantom, also=also) as report:
         training = Training(built, cache, split, run, report, trace)
         first_step = training.start()
         if trace:
