@@ -13,7 +13,7 @@ from jaxstroke.errors import UserError
 from jaxstroke.process import door, job
 
 if TYPE_CHECKING:
-    from jaxstroke.papers.declared import Table
+    from jaxstroke.papers.declared import Figure, Table
     from jaxstroke.papers.filled import Filled
     from jaxstroke.papers.plan import Planned
 
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
         for page in measure.pages(wanted):
             console.say(f"to look at: {page}")
-    _say_and_write(args.out, tables, how)
+    _say_and_write(args.out, tables, how, draw=not args.no_training)
     if failed:
         console.warn(f"{len(failed)} runs failed, and the tables say which; the same command tries them again")
         return 1
@@ -129,15 +129,33 @@ def _measure(folder: Path, todo: Sequence[Planned], failed: list[str]) -> int:
     return 0
 
 
-def _say_and_write(out: Path, tables: Sequence[Table], how: dict) -> None:
+def _say_and_write(out: Path, tables: Sequence[Table], how: dict, *, draw: bool) -> None:
     from jaxstroke import papers
     from jaxstroke.papers import filled, written
 
     found = {table.name: (table, filled.filled(table, out / written.FOLDER, **how)) for table in papers.chosen()}
     for table in tables:
         _print(*found[table.name])
-    page = written.write(out, list(found.values()), scale=how["scale"])
+    drawn = _figures(out / written.FOLDER, tables if draw else (), how)
+    page = written.write(out, list(found.values()), drawn, scale=how["scale"])
     console.say(f"all tables, published beside measured: {page}; CSV and PNG of each: {out / written.FOLDER}")
+
+
+def _figures(folder: Path, tables: Sequence[Table], how: dict) -> list[tuple[Figure, bool]]:
+    """Draws those of the tables that can be drawn; returns every figure that lies there, and whether of phantoms."""
+    from jaxstroke import papers
+    from jaxstroke.papers import drawn, plan
+
+    every = papers.chosen()
+    for figure in papers.figures(tables):
+        if drawn.draw(figure, drawn.planned(figure, every, **how), folder):
+            console.say(f"{figure.where}: {folder / figure.file_name}")
+    there = []
+    for figure in papers.figures(every):
+        kept = plan.kept(folder, drawn.planned(figure, every, **how))
+        if plan.is_measured(kept) and (folder / figure.file_name).is_file():
+            there.append((figure, bool(kept["phantom"])))
+    return there
 
 
 def _print(table: Table, rows: Sequence[Filled]) -> None:

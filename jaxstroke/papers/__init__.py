@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jaxstroke.errors import UserError, nearest
 from jaxstroke.papers import cascade, cross_domain, dme_net, mdanet
-from jaxstroke.papers.declared import Table
+from jaxstroke.papers.declared import Figure, Table
 
 PAPERS = {file.PAPER.name: file.PAPER for file in (dme_net, cross_domain, cascade, mdanet)}
 
@@ -24,3 +26,9 @@ def chosen(name: str = "") -> tuple[Table, ...]:
         return (every[name],)
     known = [*PAPERS, *every]
     raise UserError(f"{name}: there is no such paper or table.{nearest(name, known)} --list shows them")
+
+
+def figures(tables: Sequence[Table]) -> tuple[Figure, ...]:
+    """Those that are drawn of runs of these tables."""
+    names = {table.name for table in tables}
+    return tuple(figure for paper in PAPERS.values() for figure in paper.figures if figure.table in names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxstroke.papers.declared import Column, Paper, Row, Table
+from jaxstroke.papers.declared import Column, Figure, Paper, Row, Table
 
 _DICE = (Column("dice", "Dice", 1, 2),)
 _WORDS = {"plain": "neither", "mr": "MR", "mr_att": "MR, ATT"}
@@ -70,5 +70,11 @@ PAPER = Paper(
         _table(1, "one image at a time", _PUBLISHED_1, f"CBF; {_WORDS['mr']}"),
         _table(2, "images together", _PUBLISHED_2, f"all; {_WORDS['mr_att']}"),
         _WHOLE,
+    ),
+    (
+        Figure(
+            "cascade-fig4", "the map that the first stage gives to the second", "Cascade, Fig. 4", "cascade-stages",
+            "both stages", "maps", {"synthetic": "synthetic map", "decoder1/gate/attention": "attention, second stage"},
+        ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxstroke.papers.declared import Column, Paper, Row, Table
+from jaxstroke.papers.declared import Column, Figure, Paper, Row, Table
 
 _COLUMNS = (Column("dice", "Dice", 1, 2), Column("precision", "Precision", 1, 2), Column("recall", "Sensitivity", 1, 2))
 _PUBLISHED = {
@@ -45,4 +45,14 @@ PAPER = Paper(
     "cross_domain",
     "Ischemic stroke segmentation from a cross-domain representation in multimodal diffusion studies",
     (_table("ADC"), _table("DWI")),
+    (
+        Figure(
+            "cross_domain-fig2", "kappa between readers and the network", "Cross-domain, Fig. 2", "cross_domain-1-adc",
+            "Dual V1, radiologist 1", "kappa",
+        ),
+        Figure(
+            "cross_domain-fig4", "Dice of the network and of a second reader, both against the first",
+            "Cross-domain, Fig. 4", "cross_domain-1-adc", "Dual V1, radiologist 1", "readers",
+        ),
+    ),
 )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 
@@ -78,10 +79,37 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
+class Figure:
+    """A figure of a paper, drawn of our own run; the paper's is not shown.
+
+    Attributes:
+      name: PAPER-figNUMBER.
+      where: in the paper.
+      table, row: whose first run is drawn.
+      draws: `maps`: what the network looks at in three studies; `slices`: the same along the slices of one study;
+        `kappa`: between readers and the network; `readers`: Dice of the network beside Dice of a second reader.
+      maps: what the network shows, by its path, and what that is called in the figure.
+    """
+
+    name: str
+    title: str
+    where: str
+    table: str
+    row: str
+    draws: Literal["maps", "slices", "kappa", "readers"]
+    maps: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}.png"
+
+
+@dataclasses.dataclass(frozen=True)
 class Paper:
     name: str
     title: str
     tables: tuple[Table, ...]
+    figures: tuple[Figure, ...] = ()
 
 
 def number(figure: str) -> tuple[float, float]:

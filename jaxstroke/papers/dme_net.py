@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxstroke.metrics.strata import VOLUMES
-from jaxstroke.papers.declared import Column, Paper, Row, Table
+from jaxstroke.papers.declared import Column, Figure, Paper, Row, Table
 
 _SCORES = (
     Column("dice", "Dice"),
@@ -78,6 +78,12 @@ PAPER = Paper(
                 Row("no spatial memory", "dme_isles18_no_spatial", "- | - | -"),
             ),
             "",
+        ),
+    ),
+    (
+        Figure(
+            "dme_net-gate", "the gate between both memories along the slices (0: spatial, 1: temporal)",
+            "DME-Net, section 2", "dme_net-fig1", "DME-Net", "slices", {"memory_gate/gate": "gate"},
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxstroke.papers.declared import Column, Paper, Row, Table
+from jaxstroke.papers.declared import Column, Figure, Paper, Row, Table
 
 _DICE = Column("dice", "DSC (%)", 100, 2)
 _PRECISION = Column("precision", "Precision (%)", 100, 2)
@@ -92,6 +92,12 @@ PAPER = Paper(
             _ablation("0.5", "similarity_050", "58.11 +- 1.87 | 61.31 +- 2.42 | 60.80 +- 3.54 | 0.6095"),
             _ablation("0.75", "similarity_075", "58.25 +- 2.21 | 61.54 +- 3.96 | 63.20 +- 3.36 | 0.6236"),
             Row("1", "mdanet_isles18", f"{_OURS} | 0.6195"),
+        ),
+    ),
+    (
+        Figure(
+            "mdanet-fig11", "attention of the difference-aware skips, finest first", "MDANet, Fig. 11", "mdanet-1",
+            "MDANet", "maps", {f"skip{level}/attention": f"attention, level {level}" for level in range(1, 5)},
         ),
     ),
 )  # fmt: skip

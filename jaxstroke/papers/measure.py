@@ -26,7 +26,7 @@ _DIGITS = 6
 
 def measure(one: Planned) -> tuple[int, dict[str, Any]]:
     """Returns what the process should end with where it was asked to stop, and what was found, or why nothing was."""
-    if not _is_judged(one):
+    if not is_judged(one):
         data = [] if one.data is None else ["--data", str(one.data)]
         for door, words in (("train", one.words()), ("evaluate", [str(one.run), "--rules", one.rules, *data])):
             started = time.monotonic()
@@ -44,14 +44,14 @@ def pages(runs: Sequence[Planned]) -> list[Path]:
     found = []
     for name in dict.fromkeys(one.name for one in runs):
         own = [one for one in runs if one.name == name]
-        if len(own) > 1 and all(one.mark.startswith("fold") and one.run.is_dir() and _is_judged(one) for one in own):
+        if len(own) > 1 and all(one.mark.startswith("fold") and one.run.is_dir() and is_judged(one) for one in own):
             out = own[0].run.with_name(own[0].run.name.replace("fold-0", "folds") + ".html")
             title = f"{name}: {len(own)} folds"
             found.append(report.write(out, [RunFolder(one.run) for one in own], split=own[0].split, title=title))
     return found
 
 
-def _is_judged(one: Planned) -> bool:
+def is_judged(one: Planned) -> bool:
     """Whether the run lies there trained as planned, and was judged as it is now."""
     summary = one.run / "evaluation" / one.split / "summary.json"
     if not summary.is_file():

@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import files
-from jaxstroke.papers.declared import Column, Table, number
+from jaxstroke.papers.declared import Column, Figure, Table, number
 from jaxstroke.papers.filled import NOT_MEASURED, Filled
 from jaxstroke.pictures import published
 
 PAGE, FOLDER = "results.md", "results"
 Found = Sequence[tuple[Table, Sequence[Filled]]]
+Drawn = Sequence[tuple[Figure, bool]]  # and whether of phantoms
 
 
-def write(out: Path, found: Found, *, scale: str) -> Path:
-    """The page, and beside it the files of each table of which anything is measured; returns the page."""
+def write(out: Path, found: Found, drawn: Drawn = (), *, scale: str) -> Path:
+    """The page, and beside it the files of each table of which anything is measured; returns the page.
+
+    `drawn` are the figures whose pictures lie there.
+    """
     for table, rows in found:
         if _phantom(rows) is not None:
             mark = bool(_phantom(rows))
@@ -30,11 +34,11 @@ def write(out: Path, found: Found, *, scale: str) -> Path:
             scaled = {name: (was, tuple(v * column.factor for v in now)) for name, (was, now) in lines.items()}
             title = f"{table.where}: {table.title}"
             published.beside(scaled, out / FOLDER / f"{table.name}.png", title=title, axis=column.heading, phantom=mark)
-    files.write_text(out / PAGE, page(found, scale=scale))
+    files.write_text(out / PAGE, page(found, drawn, scale=scale))
     return out / PAGE
 
 
-def page(found: Found, *, scale: str) -> str:
+def page(found: Found, drawn: Drawn = (), *, scale: str) -> str:
     some = [(table, rows) for table, rows in found if _phantom(rows) is not None]
     none = [table for table, rows in found if _phantom(rows) is None]
     lines = [
@@ -53,6 +57,11 @@ def page(found: Found, *, scale: str) -> str:
         lines += [f"{len(known)} runs on this page took {hours:.1f} hours together; of the others it is not known.", ""]
     for table, rows in some:
         lines += _section(table, rows)
+    for figure, phantom in drawn:
+        mark = " [PHANTOM]" if phantom else ""
+        lines += [f"## {figure.where}: {figure.title}{mark}", ""]
+        lines += [f"![{figure.title}]({FOLDER}/{figure.file_name})", ""]
+        lines += [f"Drawn of our own run of `{figure.row}` in `{figure.table}`; the paper's figure is not shown.", ""]
     if none:
         lines += ["## Not measured", "", f"Nothing of these tables is measured at {scale} scale:", ""]
         lines += [f"- `{table.name}` ({table.where}): {table.title}, {len(table.rows)} rows" for table in none]

@@ -40,24 +40,31 @@ def paired_differences(
 
 
 def bland_altman(
-    panels: Mapping[str, tuple[Sequence[float], Sequence[float], float, float, float]], path: Path, *, phantom: bool
+    panels: Mapping[str, tuple[Sequence[float], Sequence[float], float, float, float]],
+    path: Path,
+    *,
+    phantom: bool,
+    title: str = "volumes",
+    axes_told: tuple[str, str] = ("mean of both (mL)", "predicted - reference (mL)"),
 ) -> None:
-    """A panel a system: predicted minus reference volume over their mean, with bias and limits of agreement."""
+    """A panel a system: the first minus the second value over their mean, with bias and limits of agreement."""
     figure, axes = _grid(len(panels), height=3.0)
-    for axis, (title, (predicted, reference, bias, lower, upper)) in zip(axes, panels.items(), strict=False):
-        one, other = np.asarray(predicted), np.asarray(reference)
+    for axis, (heading, (first, second, bias, lower, upper)) in zip(axes, panels.items(), strict=False):
+        one, other = np.asarray(first), np.asarray(second)
         axis.scatter((one + other) / 2, one - other, s=10, color="tab:blue", alpha=0.7)
         for value, style in ((bias, "-"), (lower, "--"), (upper, "--")):
             if not math.isnan(value):
                 axis.axhline(value, color="black", linestyle=style, linewidth=0.9)
-                axis.annotate(f"{value:.1f}", (1, value), xycoords=("axes fraction", "data"), fontsize=7, ha="right")
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("mean of both (mL)", fontsize=8)
-        axis.set_ylabel("predicted - reference (mL)", fontsize=8)
-    _save(figure, path, "volumes: bias and limits of agreement (mean -/+ 1.96 sd)", phantom=phantom)
+                axis.annotate(f"{value:.3g}", (1, value), xycoords=("axes fraction", "data"), fontsize=7, ha="right")
+        axis.set_title(heading, fontsize=9)
+        axis.set_xlabel(axes_told[0], fontsize=8)
+        axis.set_ylabel(axes_told[1], fontsize=8)
+    _save(figure, path, f"{title}: bias and limits of agreement (mean -/+ 1.96 sd)", phantom=phantom)
 
 
-def kappas(found: Mapping[str, Sequence[float]], path: Path, *, phantom: bool) -> None:
+def kappas(
+    found: Mapping[str, Sequence[float]], path: Path, *, phantom: bool, title: str = "agreement"
+) -> None:
     """Kappa of each pair over studies."""
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.45 * len(found)), layout="constrained")
     for place, values in enumerate(found.values()):
@@ -67,7 +74,7 @@ def kappas(found: Mapping[str, Sequence[float]], path: Path, *, phantom: bool) -
     axes.set_yticks(range(len(found)), list(found), fontsize=8)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xlabel("Cohen's kappa over voxels, a value a study")
-    _save(figure, path, "agreement", phantom=phantom)
+    _save(figure, path, title, phantom=phantom)
 
 
 def _grid(count: int, *, height: float) -> tuple[Figure, Sequence[Axes]]:
