@@ -48,7 +48,7 @@ def beside(looked: Sequence[Looked], path: Path, *, title: str, phantom: bool) -
             axis.imshow(_heat(one, one.maps[name], plane))
     for axis, heading in zip(axes[0], [_last(looked[0]), *names], strict=True):
         axis.set_title(heading, fontsize=7)
-    told = "orange: predicted; blue, dashed: reference; a map in its own range: dark low, bright high"
+    told = "orange: predicted; blue, dashed: reference; maps: each from its lowest (dark) to its highest value"
     _finish(figure, path, title, told, phantom=phantom)
 
 
@@ -66,7 +66,8 @@ def along_slices(looked: Looked, path: Path, *, title: str, phantom: bool) -> No
         below.imshow(_heat(looked, values, (d, *box), low, high))
     axes[0][0].set_ylabel(_last(looked), fontsize=7)
     axes[1][0].set_ylabel(name, fontsize=7)
-    plot = figure.add_axes((0.1, 0.1, 0.85, 0.25))
+    tall = figure.get_figheight()
+    plot = figure.add_axes((0.09, 0.45 / tall, 0.9, 0.95 / tall))
     plot.plot(range(1, depth + 1), values[:, *box].mean(axis=(1, 2)), "o-", color="tab:gray", label="whole slice")
     within = [values[d][looked.reference[d] > 0] for d in range(depth)]
     plot.plot(range(1, depth + 1), [one.mean() if one.size else np.nan for one in within], "s--", color="tab:blue",
@@ -83,7 +84,7 @@ def along_slices(looked: Looked, path: Path, *, title: str, phantom: bool) -> No
 def _grid(rows: int, columns: int, *, more_below: float = 0.0) -> tuple[Any, Any]:
     """Axes without ticks; `more_below` inches are free under them."""
     tall = 0.7 + 1.25 * rows + more_below
-    figure, axes = plt.subplots(rows, columns, figsize=(max(4.2, 1.3 * columns + 0.5), tall), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(max(5.2, 1.3 * columns + 0.5), tall), squeeze=False)
     figure.subplots_adjust(0.09, 0.01 + more_below / tall, 0.99, 1 - 0.62 / tall, 0.04, 0.04)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
