@@ -1,4 +1,4 @@
-"""The documentation as a site: every page is in its menu, every link leads somewhere, nothing is fetched."""
+"""The documentation as a site: every page is there, every link leads somewhere, nothing is fetched to read it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def test_it_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path) -> No
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     pages = list(tmp_path.rglob("*.html"))
-    assert len(pages) > 25
+    wanted = {str(path.relative_to(ROOT / "docs").with_suffix(".html")) for path in (ROOT / "docs").rglob("*.md")}
+    found = {str(path.relative_to(tmp_path)) for path in pages}
+    assert {name.replace("README", "index") for name in wanted} <= found
     for page in pages:
         for address in Fetched(page.read_text()).addresses:
             assert not re.match(r"(https?:)?//", address), (page.name, address)
@@ -51,13 +53,6 @@ def test_it_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path) -> No
 def test_a_broken_link_ends_it(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("[gone](gone.md)\n")
-    settings = re.sub(r"nav:\n(  .*\n)+", "", (ROOT / "mkdocs.yml").read_text())
-    (tmp_path / "mkdocs.yml").write_text(settings)
+    (tmp_path / "mkdocs.yml").write_text((ROOT / "mkdocs.yml").read_text())
     done = subprocess.run([sys.executable, "-m", "mkdocs", "build"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0 and "gone.md" in done.stderr
-
-
-def test_every_page_is_in_the_menu() -> None:
-    menu = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
-    assert set(menu) == pages and len(menu) == len(pages)
