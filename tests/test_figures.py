@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Text
-from small_runs import PLACES, evaluated_run, shifted
+from small_runs import PLACES, above_half, evaluated_run, shifted
 
 from jaxstroke import papers
 from jaxstroke.inference.cascade import SYNTHETIC
@@ -61,8 +61,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """Judged on four phantoms; its network shows a gate that grows from 0 at the first column to 1 at the last."""
     made = evaluated_run(tmp_path)
     about = {**made.about(), "split": {"train": [], "validation": [], "test": _studies(made)}, "layout": "isles2022"}
-    answering = System("unet_isles22", "U-Net", ("DWI", "ADC"), shifted, lambda values: values > 0.5)
-    monkeypatch.setattr(drawn.system, "trained", lambda run, intermediates: (answering, made.experiment()))
+    answering = System("unet_isles22", "U-Net", ("DWI", "ADC"), shifted, above_half)
+    monkeypatch.setattr(drawn.system, "trained", lambda runs, intermediates: (answering, made.experiment()))
     monkeypatch.setattr(RunFolder, "about", lambda self: about)
     return made
 

@@ -64,7 +64,7 @@ def of_run(figure: Figure, run: RunFolder, path: Path, *, split: str = "test", d
 
 def _looked(figure: Figure, run: RunFolder, split: str, data: str | None) -> list[Looked]:
     """Studies at the quartiles of Dice; along slices, the one with most of them."""
-    trained, experiment = system.trained(run, intermediates=figure.maps)
+    trained, experiment = system.trained([run], intermediates=tuple(figure.maps))
     cases = {case.study: case for case in held_out.held_out(run, experiment.data, split="test", folder=data).cases}
     target = experiment.data.targets[0]
     scored = judged.read(run.path, split)[0].rows
@@ -80,7 +80,8 @@ def _look(trained: system.System, case: Case, images: Sequence[str], target: str
     study = read_study(case, images=tuple(images), masks=(target,))
     answer = trained.answer(study)
     shown = {figure.maps[name]: values for name in figure.maps for path, values in answer.maps.items() if path == name}
-    return Looked(study, study.masks[target], trained.mask(answer.probabilities[..., 0]), shown)
+    mask = trained.mask(answer.probabilities[..., 0], study.spacing_mm)
+    return Looked(study, study.masks[target], mask, shown)
 
 
 def _kappas(run: RunFolder, split: str) -> dict[str, list[float]]:
