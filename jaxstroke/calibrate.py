@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from jaxstroke.process import door
 
 if TYPE_CHECKING:
     from jaxstroke.inference.calibrating import Found
-    from jaxstroke.runs.calibration import Rule
+    from jaxstroke.inference.held_out import HeldOut
+    from jaxstroke.inference.members import Member
+    from jaxstroke.runs.calibration import Calibration, Rule
     from jaxstroke.runs.folder import RunFolder
 
 
@@ -57,6 +60,7 @@ def main(arguments: list[str]) -> int:
 
 def _calibrate(run: RunFolder, args: argparse.Namespace, mirrored: bool) -> None:
     from jaxstroke.inference import calibrating, held_out, members, system
+    from jaxstroke.metrics.conformal import LEVEL
     from jaxstroke.runs import calibration
 
     studies = held_out.held_out(run, run.experiment().data, split="validation", folder=args.data)
@@ -69,13 +73,41 @@ def _calibrate(run: RunFolder, args: argparse.Namespace, mirrored: bool) -> None
         found = calibrating.calibrate(
             trained, studies.cases, experiment.data.targets, before=before, by=args.by, advance=advance
         )
+    seen = _seen(run, studies, member, found)
     phantom = studies.source.phantom
     chosen = _chosen(found, before, by=args.by, studies=len(studies.cases), phantom=phantom)
-    kept = calibration.Calibration(member.step, mirrored, found.temperature, found.rule)
+    kept = calibration.Calibration(
+        member.step, mirrored, found.temperature, found.rule, LEVEL, residuals=found.residuals, seen=seen
+    )
     path = calibration.write(run.path, kept, chosen)
     _tell(chosen, f"{len(studies.cases)} validation studies{' [PHANTOM]' if phantom else ''}")
+    _tell_interval(kept)
     console.say(trained.cost())
     console.say(f"{path}: the validation studies chose the checkpoint too; on others less will be gained")
+
+
+def _seen(run: RunFolder, studies: HeldOut, member: Member, found: Found) -> dict[str, tuple[float, float]]:
+    """What studies look like that were trained on or chose the checkpoint; of the latter also how far passes differ."""
+    from jaxstroke.inference import calibrating, unlike
+
+    split = run.about()["split"]
+    known = studies.source.named((*split["train"], *split["validation"]))
+    with console.bar("looking at training studies", len(known), "studies") as advance:
+        seen = calibrating.seen_in(known, member.experiment.data, advance=advance)
+    return seen | unlike.ranges({unlike.DISAGREEMENT: one} for one in found.disagreement)
+
+
+def _tell_interval(kept: Calibration) -> None:
+    from jaxstroke.metrics import conformal
+
+    for target, residuals in kept.residuals.items():
+        q = conformal.reach(residuals, kept.level)
+        if q < math.inf:
+            factor = f"from 1 / {math.exp(q):.3g} to {math.exp(q):.3g} times the predicted (volume + 1 mL)"
+            console.say(f"{kept.level:.0%} interval of the volume of {target}: {factor}")
+        else:
+            words = f"no {kept.level:.0%} interval of the volume of {target}: that takes "
+            console.say(f"{words}{conformal.fewest(kept.level)} validation studies")
 
 
 def _chosen(found: Found, before: Rule, *, by: str, studies: int, phantom: bool) -> dict[str, Any]:

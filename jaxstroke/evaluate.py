@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
     console.say(f"judging {', '.join(args.run)}")
     from jaxstroke.data.layouts import folder_of
-    from jaxstroke.inference import evaluation, held_out, members, predictor, system
+    from jaxstroke.inference import doubts, evaluation, held_out, members, predictor, system
     from jaxstroke.judging import kept
     from jaxstroke.metrics.rules import find_rules
     from jaxstroke.pages import report
@@ -100,8 +100,12 @@ def main(arguments: list[str]) -> int:
     kept.write(out / "evaluation" / name / kept.FILE, masks)
     made = {"runs": [_of_run(one) for one in runs], "mirrored": trained.mirrored, "rule": trained.rule}
     made["cost"] = trained.cost()
+    made["intervals"] = doubts.coverage([row for row in rows if row["system"] == trained.name], trained.doubts)
     written = _write(out, name, rows, curves, studies, made)
     _print(rows, studies, experiment, every_case=args.cases)
+    for target, one in made["intervals"].items():
+        words = f"{one['level']:.0%} interval of the volume of {target}: it held the annotated volume in "
+        console.say(f"{words}{one['held']} of {one['studies']} studies; mean width {one['mean_width_ml']:.1f} mL")
     console.say(trained.cost())
     console.say(f"every score of every study: {written}")
     if args.out is None:

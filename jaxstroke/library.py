@@ -22,6 +22,7 @@ from jaxstroke.data.study import Grid, Study, read_study
 from jaxstroke.errors import UserError
 from jaxstroke.files.nifti import Header
 from jaxstroke.inference import members, system
+from jaxstroke.inference.doubts import Interval, each_lesion
 from jaxstroke.metrics import overlap, scorecard
 from jaxstroke.runs.folder import RunFolder
 
@@ -34,6 +35,10 @@ class Prediction:
       masks: uint8, 0 or 1, by the run's rule (`Trained.rule` says it).
       probabilities: float32, 0 to 1.
       volumes_ml: the volume of each mask.
+      intervals: for each volume, as the run was calibrated; None where it was not, or on too few studies.
+      unlike: why the study is unlike those trained on, a line each; what it does not say is in docs/predict.md.
+      spread: by target, the standard deviation over runs and mirrored copies; empty where there is one pass alone.
+      lesions: by target, a row for each lesion: volume_ml, probability, and with several passes agreement.
       maps: what was asked for with `load(..., intermediates=...)`, by path.
       study: the study that was predicted.
     """
@@ -41,6 +46,10 @@ class Prediction:
     masks: Mapping[str, np.ndarray]
     probabilities: Mapping[str, np.ndarray]
     volumes_ml: Mapping[str, float]
+    intervals: Mapping[str, Interval | None]
+    unlike: tuple[str, ...]
+    spread: Mapping[str, np.ndarray]
+    lesions: Mapping[str, list[dict[str, float]]]
     maps: Mapping[str, np.ndarray]
     study: Study
 
@@ -96,7 +105,21 @@ class Trained:
         mask = self._system.mask
         masks = {word: mask(values, found.spacing_mm).astype(np.uint8) for word, values in probabilities.items()}
         volumes = {word: overlap.volume_ml(mask, found.spacing_mm) for word, mask in masks.items()}
-        return Prediction(masks, probabilities, volumes, answer.maps, found)
+        votes = {word: None if answer.votes is None else answer.votes[..., n] for n, word in enumerate(self.targets)}
+        return Prediction(
+            masks,
+            probabilities,
+            volumes,
+            intervals={word: self._system.doubts.interval(word, volume) for word, volume in volumes.items()},
+            unlike=tuple(self._system.doubts.unlike(answer)),
+            spread={} if answer.spread is None else {w: answer.spread[..., n] for n, w in enumerate(self.targets)},
+            lesions={
+                word: each_lesion(masks[word], probabilities[word], votes[word], found.spacing_mm)
+                for word in self.targets
+            },
+            maps=answer.maps,
+            study=found,
+        )
 
     def _study(
         self, given: str | os.PathLike[str] | Study | Mapping[str, ArrayLike], spacing_mm: Sequence[float] | None

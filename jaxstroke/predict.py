@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 from pathlib import Path
+from typing import Any
 
 from jaxstroke import command, console
 from jaxstroke.process import door
@@ -30,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
         "--mirror",
         action=argparse.BooleanOptionalAction,
         help="also predict mirrored copies, along the axes that training flips; default: where there is an accelerator",
+    )
+    parser.add_argument(
+        "--uncertainty", action="store_true", help="also write maps of entropy, and of the spread of several passes"
     )
     return parser
 
@@ -65,7 +69,13 @@ def main(arguments: list[str]) -> int:
     if trained_on_phantom:
         console.say(f"*** {console.TRAINED_ON_PHANTOMS} ***")
     write = functools.partial(
-        written.write, out, layout, system=trained, targets=experiment.data.targets, phantom=phantom
+        written.write,
+        out,
+        layout,
+        system=trained,
+        targets=experiment.data.targets,
+        phantom=phantom,
+        uncertainty=args.uncertainty,
     )
     with console.bar("predicting", len(cases), "studies") as advance:
         outcome = many.predict(cases, trained, write, advance)
@@ -83,10 +93,9 @@ def main(arguments: list[str]) -> int:
     }
     written.make(out)
     files.write_json(out / "predictions.json", facts)
+    files.write_text(out / "lesions.csv", written.lesions_csv(outcome.done))
     for line in outcome.done:
-        console.say(
-            f"{line['study']} {line['target']}: {line['volume_ml']:.1f} mL, {line['lesions']} lesions -> {line['mask']}"
-        )
+        _tell(line)
     console.say(trained.cost())
     if not outcome.done:
         first = outcome.failed[0]["reason"]
@@ -103,6 +112,15 @@ def main(arguments: list[str]) -> int:
     else:  # no study here was held out, or there is nothing to judge by
         console.next_command("export", str(run.path), "-o", "exported")
     return 0
+
+
+def _tell(line: dict[str, Any]) -> None:
+    interval = line["interval"]
+    sure = "" if interval is None else f" ({interval['low_ml']:.1f} to {interval['high_ml']:.1f})"
+    volume = f"{line['volume_ml']:.1f} mL{sure}"
+    console.say(f"{line['study']} {line['target']}: {volume}, {line['lesions']} lesions -> {line['mask']}")
+    if line["unlike"]:
+        console.warn(f"study {line['study']} is unlike those trained on: {'; '.join(line['unlike'])}")
 
 
 if __name__ == "__main__":

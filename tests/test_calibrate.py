@@ -219,12 +219,14 @@ def test_the_door_never_opens_a_test_study_and_all_that_follows_uses_the_rule(
         path.write_bytes(b"not to be opened")
     assert calibrate.main([str(run), "--by", "dice"]) == 0
     told = capsys.readouterr().out
+    assert "no 90% interval of the volume of lesion: that takes 9 validation studies" in told
     assert "before" in told and "temperature" in told and f"evaluate {run}" in told
     tree = json.loads((run / calibration.FILE).read_text())
     assert tree["chosen"]["studies"] == 2 and tree["chosen"]["after"]["dice"] >= tree["chosen"]["before"]["dice"]
     assert tree["chosen"]["after"]["reliability"] and math.isfinite(tree["chosen"]["after"]["brier"])
     kept = calibration.read(run)
-    assert kept is not None and kept.weights_of_step == 7 and kept.mirrored is False
+    assert kept is not None and kept.seen["slice spacing (mm)"] == (2.0, 2.0) and len(kept.residuals["lesion"]) == 2
+    assert kept.weights_of_step == 7 and kept.mirrored is False
     trained = jaxstroke.load(run)
     assert trained.rule.endswith("(calibrated)") and f"{kept.rule}" in trained.rule
     found = trained.predict(data / NAMES[0])

@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout
-from jaxstroke.data.prepare import head_of
+from jaxstroke.data.prepare import head_of, prepare
 from jaxstroke.data.study import Study, read_study
+from jaxstroke.experiment import Data
+from jaxstroke.inference import unlike
 from jaxstroke.inference.system import System
 from jaxstroke.metrics import lesions
-from jaxstroke.metrics.overlap import voxel_ml
+from jaxstroke.metrics.conformal import residual
+from jaxstroke.metrics.overlap import volume_ml, voxel_ml
 from jaxstroke.metrics.temperature import Logits, best_temperature, scaled
 from jaxstroke.runs.calibration import Rule
 
@@ -48,6 +51,8 @@ class Found:
     rule: the best, on probabilities after the temperature.
     before, after: the means of the run's rule before, and of the best.
     logits: the voxels of all heads, before the temperature.
+    residuals: of each target's volumes by the best rule, a study each (`metrics.conformal`).
+    disagreement: of each study, where there are several passes.
     """
 
     rule: Rule
@@ -55,6 +60,8 @@ class Found:
     before: Means
     after: Means
     logits: Logits
+    residuals: dict[str, tuple[float, ...]]
+    disagreement: list[float]
 
 
 def calibrate(
@@ -68,25 +75,47 @@ def calibrate(
 ) -> Found:
     """The rule and the temperature for what `system` answers; `before` is the rule that it has."""
     rules = _rules(before)
-    scores: list[np.ndarray] = []  # of each study and target: (rules, 3)
+    scores: dict[str, list[np.ndarray]] = {target: [] for target in targets}  # of each study: (rules, 3)
+    annotated_ml: dict[str, list[float]] = {target: [] for target in targets}
+    disagreement: list[float] = []
     logits = None
     for case in cases:
         study = read_study(case, images=system.needs, masks=tuple(targets))
-        probabilities = system.answer(study).probabilities
-        head = _head(study)
+        answer = system.answer(study)
+        probabilities, head = answer.probabilities, _head(study)
+        if unlike.DISAGREEMENT in answer.figures:
+            disagreement.append(answer.figures[unlike.DISAGREEMENT])
         for index, target in enumerate(targets):
             reference = study.masks[target] > 0
-            scores.append(_scores(probabilities[..., index], reference, study.spacing_mm, rules))
+            annotated_ml[target].append(volume_ml(reference, study.spacing_mm))
+            scores[target].append(_scores(probabilities[..., index], reference, study.spacing_mm, rules))
             own = Logits.of(probabilities[..., index][head], reference[head])
             logits = own if logits is None else logits + own
         advance(1, note=case.study)
     assert logits is not None
-    means = [Means(float(dice), float(f1)) for dice, f1, _ in np.mean(scores, axis=0)]
+    over_all = np.mean([one for own in scores.values() for one in own], axis=0)
+    means = [Means(float(dice), float(f1)) for dice, f1, _ in over_all]
     best = _best(rules, means, before, by)
     temperature = best_temperature(logits)
     threshold = float(scaled(np.float64(rules[best].threshold), temperature))
     rule = dataclasses.replace(rules[best], threshold=threshold)
-    return Found(rule, temperature, means[rules.index(before)], means[best], logits)
+    residuals = {
+        target: tuple(residual(one[best, 2], g) for one, g in zip(scores[target], annotated_ml[target], strict=True))
+        for target in targets
+    }
+    return Found(rule, temperature, means[rules.index(before)], means[best], logits, residuals, disagreement)
+
+
+def seen_in(cases: Sequence[Case], data: Data, *, advance: Callable[..., None]) -> dict[str, tuple[float, float]]:
+    """The range of each figure of the studies (`unlike`), of which images alone are read."""
+
+    def figures() -> Iterator[unlike.Figures]:
+        for case in cases:
+            study = read_study(case, images=data.channels)
+            yield unlike.figures_of(study, prepare(study, data), data)
+            advance(1, note=case.study)
+
+    return unlike.ranges(figures())
 
 
 def _rules(before: Rule) -> list[Rule]:

@@ -23,8 +23,9 @@ from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Augment
 from jaxstroke.inference.cascade import CascadePredictor
-from jaxstroke.inference.members import Member
+from jaxstroke.inference.members import Member, rule_of
 from jaxstroke.inference.predictor import Answer, Predictor
+from jaxstroke.inference.unlike import DISAGREEMENT, disagreement, figures_of
 from jaxstroke.metrics.temperature import scaled
 
 Flips = tuple[int, ...]  # axes of (D, H, W)
@@ -50,6 +51,7 @@ class Ensemble:
         self._compiled: dict[int, Predictor | CascadePredictor] = {}
         self._at: dict[int, int] = {}  # by program: the member whose weights it has
         self._seconds: list[float] = []
+        self._threshold = rule_of(members).threshold
 
     @property
     def passes(self) -> int:
@@ -69,15 +71,30 @@ class Ensemble:
         """Answers on the study's own grid."""
         begun = time.perf_counter()
         prepared: dict[int, Prepared] = {}
+        doubt = _Doubt(self._threshold) if self.passes > 1 else None
         members = []
         for number, member in enumerate(self._members):
             program = self._programs[number]
             if program not in prepared:
                 prepared[program] = prepare(study, member.experiment.data)
-            members.append(_scaled(_mean(self._passes(number, prepared[program])), member))
+            passes = self._passes(number, prepared[program])
+            members.append(_scaled(_mean(passes if doubt is None else self._seen(number, passes, doubt)), member))
         answer = _mean(members)
+        data = self._members[0].experiment.data
+        figures = figures_of(study, prepared[0], data) if self._members[0].calibration else {}
+        if doubt is not None:
+            votes = doubt.votes()
+            figures[DISAGREEMENT] = disagreement(votes)
+            answer = dataclasses.replace(answer, spread=doubt.spread(), votes=votes)
         self._seconds.append(time.perf_counter() - begun)
-        return answer
+        return dataclasses.replace(answer, figures=figures)
+
+    def _seen(self, number: int, passes: Iterator[Answer], doubt: _Doubt) -> Iterator[Answer]:
+        """The same passes, of which each was counted, at its member's temperature."""
+        share = 1 / (len(self._members) * len(self._copies[number]))
+        for answer in passes:
+            doubt.add(_scaled(answer, self._members[number]).probabilities, share)
+            yield answer
 
     def _passes(self, number: int, prepared: Prepared) -> Iterator[Answer]:
         """A member's answer to each mirrored copy, on the study's own grid."""
@@ -100,6 +117,28 @@ class Ensemble:
         if member.experiment.cascade.stage1_networks:
             return CascadePredictor(member.run, weights, intermediates=self._intermediates)
         return Predictor(member.experiment, weights, intermediates=self._intermediates)
+
+
+class _Doubt:
+    """Spread and votes of passes that come one by one, each with its share; the shares sum to 1."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._sums: list[np.ndarray] = []  # of probabilities, of their squares, of votes
+
+    def add(self, probabilities: np.ndarray, share: float) -> None:
+        parts = (probabilities, probabilities**2, probabilities > self._threshold)
+        if not self._sums:
+            self._sums = [np.zeros(probabilities.shape, np.float32) for _ in parts]
+        for total, part in zip(self._sums, parts, strict=True):
+            total += np.float32(share) * part
+
+    def spread(self) -> np.ndarray:
+        mean, square, _ = self._sums
+        return np.sqrt(np.maximum(square - mean**2, 0))
+
+    def votes(self) -> np.ndarray:
+        return np.minimum(self._sums[2], 1)
 
 
 def _programs(members: Sequence[Member]) -> list[int]:

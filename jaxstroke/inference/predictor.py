@@ -33,10 +33,19 @@ _SLICES_AT_A_TIME = 8
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer:
-    """Attributes: probabilities (D, H, W, K), a channel for each target; maps by path, each (D, H, W)."""
+    """Attributes:
+    probabilities: (D, H, W, K), a channel for each target.
+    maps: by path, each (D, H, W).
+    spread: (D, H, W, K), the standard deviation over runs and mirrored copies; None where there is one pass alone.
+    votes: (D, H, W, K), the share of the passes that is above the rule's threshold; None as well.
+    figures: of the study, see `unlike`.
+    """
 
     probabilities: np.ndarray
     maps: Mapping[str, np.ndarray]
+    spread: np.ndarray | None = None
+    votes: np.ndarray | None = None
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Predictor:

@@ -15,6 +15,7 @@ from jaxstroke.data.prepare import head_of
 from jaxstroke.data.study import Study
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference import members
+from jaxstroke.inference.doubts import Doubts
 from jaxstroke.inference.ensemble import Ensemble
 from jaxstroke.inference.members import Member
 from jaxstroke.inference.postprocess import mask_of
@@ -36,6 +37,7 @@ class System:
     cost: Callable[[], str] = str  # what an answer takes, in words
     rule: str = ""  # how `mask` is made, in words
     mirrored: bool = False
+    doubts: Doubts = Doubts()
 
 
 def trained(
@@ -72,6 +74,7 @@ def of_members(
         cost=ensemble.cost,
         rule=members.told_rule(together),
         mirrored=mirrored,
+        doubts=Doubts(tuple(one.calibration for one in together if one.calibration)),
     )
     return system, first
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +15,16 @@ from jaxstroke.data.layouts import Layout
 from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
 from jaxstroke.files.nifti import write_volume
+from jaxstroke.inference.doubts import each_lesion, entropy_bits
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
-from jaxstroke.metrics import lesions, overlap
+from jaxstroke.metrics import overlap
 from jaxstroke.pictures.overlay import overlay
 
 
 def write(
-    out: Path, layout: Layout, study: Study, answer: Answer, system: System, targets: tuple[str, ...], *, phantom: bool
+    out: Path, layout: Layout, study: Study, answer: Answer, system: System, targets: tuple[str, ...], *, phantom: bool,
+    uncertainty: bool = False,
 ) -> list[dict[str, Any]]:
     """Writes a study's answer under the name that its data set's challenge asks for; returns what to tell of it."""
     make(out)
@@ -26,7 +32,7 @@ def write(
     maps = {path: out / f"{stem}_{path.replace('/', '-')}{ending}" for path in answer.maps}
     for path, values in answer.maps.items():
         _write_volume(maps[path], values.astype(np.float32), study)
-    told = []
+    told, unlike = [], system.doubts.unlike(answer)
     for index, target in enumerate(targets):
         values = answer.probabilities[..., index].astype(np.float32)
         mask = system.mask(values, study.spacing_mm)
@@ -38,6 +44,8 @@ def write(
         }
         _write_volume(files["mask"], mask.astype(np.uint8), study)
         _write_volume(files["probability"], values, study)
+        if uncertainty:
+            files |= _write_uncertainty(out, f"{name}_{{}}{ending}", answer, index, study)
         title = f"{study.case.study}{' [phantom]' if phantom else ''}: {target}"
         overlay(study, mask, values, files["picture"], title=title)
         told.append(
@@ -46,12 +54,49 @@ def write(
                 "target": target,
                 **{kind: str(path) for kind, path in files.items()},
                 "intermediates": {path: str(file) for path, file in maps.items()},
-                "volume_ml": overlap.volume_ml(mask, study.spacing_mm),
-                "lesions": lesions.components(mask)[1],
+                **_sure(system, target, mask, values, answer, index, study),
+                "unlike": unlike,
                 "warnings": list(study.warnings),
             }
         )
     return told
+
+
+def _write_uncertainty(out: Path, name: str, answer: Answer, index: int, study: Study) -> dict[str, Path]:
+    """The entropy of each voxel, and with several passes their spread."""
+    maps = {"entropy": entropy_bits(answer.probabilities[..., index])}
+    if answer.spread is not None:
+        maps["spread"] = answer.spread[..., index]
+    for word, values in maps.items():
+        _write_volume(out / name.format(word), values.astype(np.float32), study)
+    return {word: out / name.format(word) for word in maps}
+
+
+def _sure(
+    system: System, target: str, mask: np.ndarray, values: np.ndarray, answer: Answer, index: int, study: Study
+) -> dict[str, Any]:
+    """Volume with its interval, and every lesion."""
+    volume_ml = overlap.volume_ml(mask, study.spacing_mm)
+    interval = system.doubts.interval(target, volume_ml)
+    rows = each_lesion(mask, values, None if answer.votes is None else answer.votes[..., index], study.spacing_mm)
+    return {
+        "volume_ml": volume_ml,
+        "interval": None if interval is None else dataclasses.asdict(interval),
+        "lesions": len(rows),
+        "each_lesion": rows,
+    }
+
+
+def lesions_csv(told: Sequence[Mapping[str, Any]]) -> str:
+    """The table of all lesions of all studies."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    names = ("lesion", "volume_ml", "probability", "agreement")
+    writer.writerow(["study", "target", *names])
+    for one in told:
+        for row in one["each_lesion"]:
+            writer.writerow([one["study"], one["target"], *(row.get(name, "") for name in names)])
+    return content.getvalue()
 
 
 def make(out: Path) -> None:

@@ -48,12 +48,17 @@ class Calibration(Group):
     mirrored: whether mirrored copies took part.
     temperature: see `metrics.temperature`.
     rule: on probabilities after the temperature.
+    level, residuals: of the validation studies by target, for `metrics.conformal`.
+    seen: the least and the most of each figure of `inference.unlike`, in training.
     """
 
     weights_of_step: CountOrNone
     mirrored: bool
     temperature: Annotated[float, Range(0.01, 100.0)]
     rule: Rule
+    level: Fraction = 0.9
+    residuals: Mapping[str, tuple[Amount, ...]] = dataclasses.field(default_factory=dict)
+    seen: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 def read(run: Path) -> Calibration | None:
