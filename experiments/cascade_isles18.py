@@ -7,9 +7,9 @@ Command: python -m jaxstroke.train --exp cascade_isles18 (both stages in turn; t
 Published: Dice .66, precision .67 (abstract); the tables hold the first stage alone, see `cascade_stage1`.
 From the paper: everything that `cascade_stage1` takes from it, and that the map comes from the first level's gate.
 Ours: five first-stage networks, each mapping the fifth of the training patients that it never saw, and the mean of all
-five maps elsewhere; the paper does not say that it did so, and a map of studies that the network was trained on carries
-their annotations into the second stage.  `in_sample` does that, with one network.  The second stage starts from new
-weights.
+five maps elsewhere; each map is turned so that lesion is bright, and normalised as an image.  The paper does not say
+that it did so, and a map of studies that the network was trained on carries their annotations into the second stage.
+`in_sample` does that, with one network.  The second stage starts from new weights.
 Cost: six trainings of 38.4 M parameters, 18.4 G multiply-accumulates a slice each.
 """
 

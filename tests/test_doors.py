@@ -208,7 +208,8 @@ def test_the_cascade_runs_both_stages_resumes_in_either_and_writes_its_map(
     study = str(unseen / "TRAINING" / "case_1")
     assert predict.main([str(run), study, "-o", str(out), "--intermediates", "synthetic"]) == 0
     synthetic = nib.load(next(out.glob("*synthetic*"))).get_fdata()
-    assert 0 <= synthetic.min() and 0 < synthetic.max() <= 1
+    assert np.isfinite(synthetic).all() and synthetic.min() < 0 < synthetic.max(), "about 0, as other images are"
+    assert all((run / f"stage1-{number}" / "polarity.json").is_file() for number in (0, 1))
 
 
 @pytest.mark.parametrize(

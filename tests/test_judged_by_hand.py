@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,20 +14,22 @@ import pytest
 from small_runs import above_half
 from small_studies import head, isles2022_root, lesion, save
 
-from jaxstroke import sharding
+from jaxstroke import evaluate, files, sharding
 from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.layouts import folder as own_folder
 from jaxstroke.data.splits import Split
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, catalogue, overrides
+from jaxstroke.inference import cascade as in_use
 from jaxstroke.inference import evaluation
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
 from jaxstroke.judging import tables
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.training import cascade, program
-from jaxstroke.training.validation import Validation
+from jaxstroke.training.loop import Progress
+from jaxstroke.training.validation import CHOICES, Validation
 
 SIZE = 32
 
@@ -110,6 +114,13 @@ def test_without_validation_studies_nothing_is_known_and_the_last_epoch_counts(c
         assert (loaded.data.validation_fraction, loaded.evaluation.choose_by) == (0.0, "last")
 
 
+def test_the_first_of_equal_scores_stays_the_best() -> None:
+    progress = Progress()
+    for step, score in ((10, 0.5), (20, 0.7), (30, 0.7), (40, math.nan), (50, 0.6)):
+        progress.judge(step, dict.fromkeys(CHOICES, score))
+    assert progress.best_steps == dict.fromkeys(CHOICES, 20) and progress.best_scores["dice"] == 0.7
+
+
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +184,35 @@ def test_both_rules_for_empty_slices_and_patients_whose_slabs_are_pooled_are_pri
     assert f"{2 * 64 / (80 + 64):.3f}" in line
 
 
+def test_the_strata_of_patients_are_written_for_programs(tmp_path: Path) -> None:
+    """The same slabs beside one of another patient, half of whose 64 pixels are found: Dice 2/3.
+
+    By slab: 0, 1 and 2/3, each with one lesion.  By patient: 8/9 with two lesions, of which one is missed, and 2/3.
+    """
+    slabs = [("a", "p", 16, 0, 0.0, 1), ("b", "p", 64, 64, 1.0, 0), ("c", "q", 64, 32, 2 / 3, 0)]
+    rows = [
+        {"study": study, "patient": patient, "target": "lesion", "system": "known", "rules": "isles22", "dice": dice,
+         "volume_ml": found / 1000, "reference_volume_ml": drawn / 1000, "reference_lesions": 1.0,
+         "lesions": 1.0 - missed, "missed_lesions": float(missed), "false_positive_regions": 0.0}
+        for study, patient, drawn, found, dice, missed in slabs
+    ]  # fmt: skip
+    studies: Any = SimpleNamespace(words="studies", source=SimpleNamespace(phantom=True, root=tmp_path))
+    made: dict = {"runs": []}
+    evaluate._write(tmp_path, "test", rows, {}, studies, made)
+    written = json.loads((tmp_path / "evaluation" / "test" / "summary.json").read_text())
+    by_slab, by_patient = written["strata"]["known"], written["strata_by_patient"]["known"]
+    assert by_slab["volume"]["< 10 mL"]["n"] == 3 and by_slab["lesions"].keys() == {"1 lesion"}
+    assert by_slab["volume"]["< 10 mL"]["mean"]["dice"] == pytest.approx((0 + 1 + 2 / 3) / 3)
+    assert {word: one["n"] for word, one in by_patient["lesions"].items()} == {"1 lesion": 1, "2-3 lesions": 1}
+    assert by_patient["volume"]["< 10 mL"]["mean"]["dice"] == pytest.approx((8 / 9 + 2 / 3) / 2)
+    two = by_patient["lesions"]["2-3 lesions"]["mean"]
+    assert (two["recall"], two["precision"]) == (pytest.approx(64 / 80), pytest.approx(1))
+    assert (two["missed_lesion_rate"], two["reference_volume_ml"]) == (pytest.approx(1 / 2), pytest.approx(0.08))
+    evaluate._write(tmp_path, "test", [{**row, "patient": row["study"]} for row in rows], {}, studies, made)
+    alone = json.loads((tmp_path / "evaluation" / "test" / "summary.json").read_text())
+    assert alone["strata_by_patient"] == {}, "no two studies share a patient"
+
+
 def found_in_dwi(study: Any) -> Answer:
     dwi = study.masks["DWI/R1"].astype(np.float32)
     return Answer(np.stack([0 * dwi, dwi], axis=-1), {})
@@ -181,27 +221,76 @@ def found_in_dwi(study: Any) -> Answer:
 # --- the maps between the stages -------------------------------------------------------------------------------------
 
 
-class Numbered:
-    """A first-stage network whose map is its own number everywhere."""
+class OneRow:
+    """A first-stage network whose map is 1 in one row of each slice."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, row: int) -> None:
+        self._row = row
 
     def prepared(self, images: np.ndarray) -> Answer:
-        shape = images.shape[:3]
-        return Answer(np.zeros((*shape, 1)), {"synthetic": np.full(shape, self._number, np.float32)})
+        shown = np.zeros(images.shape[:3], np.float32)
+        shown[:, self._row] = 1
+        return Answer(np.zeros((*shown.shape, 1)), {"synthetic": shown})
 
 
-def test_no_map_of_a_training_study_comes_from_a_network_that_saw_it(
+@pytest.fixture
+def two_networks(
     cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> tuple[Experiment, RunFolder, list[Split]]:
+    """The first maps study 1 and marks row 12, where study 2 has its lesion; the second row 20, where 1 has none."""
     one, two, three = (study.study for study in cache.studies)
     splits = [Split(train=(two,), validation=(three,), test=(one,)), Split((one,), (three,), (two,))]
     whole = experiment(**{"data.derived": ("synthetic",), "cascade.stage1_networks": 2})
     run = RunFolder(tmp_path / "run")
-    numbers = {stage.path: number for number, stage in enumerate(cascade.stage1_folders(run.path, whole), start=1)}
-    made = classmethod(lambda cls, stage, **_: Numbered(numbers[stage.path]))
+    stages = cascade.stage1_folders(run.path, whole)
+    rows = {stage.path: row for stage, row in zip(stages, (12, 20), strict=True)}
+    made = classmethod(lambda cls, stage, **_: OneRow(rows[stage.path]))
     monkeypatch.setattr(cascade.Predictor, "of_run", made)
+    return whole, run, splits
+
+
+def standardised(values: np.ndarray, head: np.ndarray) -> np.ndarray:
+    return np.where(head, (values - values[head].mean()) / values[head].std(), 0)
+
+
+def test_no_map_of_a_training_study_comes_from_a_network_that_saw_it(
+    cache: Cache, tmp_path: Path, two_networks: tuple[Experiment, RunFolder, list[Split]]
+) -> None:
+    """The second network shows lesion dark, so its map is turned; outside training both have their say."""
+    whole, run, splits = two_networks
     derived = cascade.with_synthetic_maps(whole, cache, splits, run, tmp_path / "derived")
-    told = {study.study: set(derived.array(study.study, "images")[..., -1].ravel()) for study in derived.studies}
-    assert told == {one: {1.0}, two: {2.0}, three: {1.5}}
+    for number, study in enumerate(derived.studies):
+        images = derived.array(study.study, "images")
+        head = (images[..., :-1] != 0).any(axis=-1)
+        marked = [np.zeros(head.shape), np.zeros(head.shape)]
+        marked[0][:, 12] = marked[1][:, 20] = 1
+        first, second = standardised(marked[0], head), -standardised(marked[1], head)
+        expected = [first, second, standardised((first + second) / 2, head)][number]
+        np.testing.assert_allclose(images[..., -1], expected, atol=2e-2)  # the cache keeps half precision
+
+
+def test_which_way_round_a_map_is_is_asked_once_and_kept(
+    cache: Cache, tmp_path: Path, two_networks: tuple[Experiment, RunFolder, list[Split]]
+) -> None:
+    whole, run, splits = two_networks
+    first, second = cascade.stage1_folders(run.path, whole)
+    with pytest.raises(UserError, match=r"stage1-0: it holds no polarity.json.* --fresh"):
+        in_use.recorded_sign(first)
+    cascade.with_synthetic_maps(whole, cache, splits, run, tmp_path / "derived")
+    assert (in_use.recorded_sign(first), in_use.recorded_sign(second)) == (1, -1)
+    study = cache.studies[0].study  # the second was trained on it: its row is no lesion
+    images, lesion = cache.array(study, "images"), cache.array(study, "masks")[..., 0] > 0
+    head = (images != 0).any(axis=-1)
+    told = files.read_sealed(second.path / in_use.POLARITY)
+    assert told["lesion_minus_rest"] == pytest.approx(-head[:, 20].sum() / (head & ~lesion).sum())
+    files.write_sealed(second.path / in_use.POLARITY, {**told, "sign": 1})
+    cascade.with_synthetic_maps(whole, cache, splits, run, tmp_path / "derived")
+    assert in_use.recorded_sign(second) == 1, "what is kept of these weights counts"
+    files.write_sealed(second.path / in_use.POLARITY, {**told, "sign": 1, "checkpoints": "others"})
+    cascade.with_synthetic_maps(whole, cache, splits, run, tmp_path / "derived")
+    assert in_use.recorded_sign(second) == -1
+    (second.path / in_use.POLARITY).unlink()
+    (run.path / "checkpoints" / "step-00000007").mkdir(parents=True)
+    (run.path / "checkpoints" / "step-00000007" / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="an earlier version trained it on maps as they came"):
+        cascade.with_synthetic_maps(whole, cache, splits, run, tmp_path / "derived")

@@ -6,6 +6,7 @@ journal.jsonl     the figures, a line an epoch
 checkpoints/      see `checkpoint.py`
 events/           TensorBoard
 curves.png        the journal drawn
+stage1-0/ ...     of a cascade: run folders of its first stage, with polarity.json, see `inference.cascade`
 """
 
 from __future__ import annotations

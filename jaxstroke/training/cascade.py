@@ -3,7 +3,7 @@
 A network maps the studies that it was trained on too well: its map then carries their annotations, and the second
 stage learns to trust it more than it may on a new patient.  So the training patients are dealt to N networks of the
 first stage; each trains on the others' patients and maps its own.  A study outside training gets the mean of all N
-maps, in validation, in testing and in use.
+maps, in validation, in testing and in use.  All maps are aligned first (`inference.cascade`).
 
     RUN/stage1-0 ... RUN/stage1-(N-1)     run folders of the first stage
     RUN                                   the run folder of the second
@@ -12,15 +12,26 @@ maps, in validation, in testing and in use.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxstroke import console
+import numpy as np
+
+from jaxstroke import console, files
 from jaxstroke.data.cache.building import derive_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.splits import Split, deal
 from jaxstroke.experiment import Experiment
-from jaxstroke.inference.cascade import SYNTHETIC, mean_map, stage1_folders
+from jaxstroke.inference.cascade import (
+    POLARITY,
+    SYNTHETIC,
+    aligned_map,
+    head_in,
+    lesion_contrast,
+    recorded_sign,
+    stage1_folders,
+)
 from jaxstroke.inference.predictor import Predictor
 from jaxstroke.runs.folder import RunFolder
 
@@ -48,14 +59,38 @@ def with_synthetic_maps(
 ) -> Cache:
     """Returns the cache with the synthetic map as one more image of every study."""
     stages = stage1_folders(run.path, experiment)
-    predictors = [Predictor.of_run(stage, intermediates=(SYNTHETIC,)) for stage in stages]
-    maps_of = {study: [predictor] for predictor, one in zip(predictors, splits, strict=True) for study in one.test}
+    if run.checkpoints().steps():  # of a second stage that was trained on maps: the same, or it cannot go on
+        for stage in stages:
+            recorded_sign(stage)
+    networks = [Predictor.of_run(stage, intermediates=(SYNTHETIC,)) for stage in stages]
+    signed = [
+        (network, _sign(stage, network, cache, one.train))
+        for stage, network, one in zip(stages, networks, splits, strict=True)
+    ]
+    own = {study: [one] for one, split in zip(signed, splits, strict=True) for study in split.test}
     with console.bar("making synthetic maps", len(cache.studies), "studies") as advance:
         return derive_cache(
             cache,
             folder,
             name=SYNTHETIC,
-            made_by=[stage.checkpoints().seal() for stage in stages],
-            channel=lambda study, images: mean_map(maps_of.get(study, predictors), images),
+            made_by=[f"{sign} {stage.checkpoints().seal()}" for stage, (_, sign) in zip(stages, signed, strict=True)],
+            channel=lambda study, images: aligned_map(own.get(study, signed), images),
             progress=advance,
         )
+
+
+def _sign(stage: RunFolder, network: Predictor, cache: Cache, trained_on: Sequence[str]) -> int:
+    """Whether lesion is bright (1) or dark (-1) in a network's maps of its training studies; kept with its weights."""
+    path, checkpoints = stage.path / POLARITY, stage.checkpoints().seal()
+    if path.exists() and files.read_sealed(path).get("checkpoints") == checkpoints:
+        return recorded_sign(stage)
+    contrasts = []
+    for study in trained_on:
+        images, masks = (np.asarray(cache.array(study, kind)) for kind in ("images", "masks"))
+        shown = network.prepared(images).maps[SYNTHETIC]
+        contrasts.append(lesion_contrast(shown, masks[..., 0] > 0, head_in(images)))
+    defined = [one for one in contrasts if math.isfinite(one)]
+    mean = float(np.mean(defined)) if defined else 0.0
+    sign = -1 if mean < 0 else 1
+    files.write_sealed(path, {"sign": sign, "lesion_minus_rest": mean, "checkpoints": checkpoints})
+    return sign
