@@ -69,4 +69,10 @@ def test_the_step_trains_on_the_changed_batch() -> None:
     for name in ("loss", "gradient_norm"):
         assert float(got[name]) == pytest.approx(float(expected[name]), rel=1e-5)
         assert abs(float(got[name]) / float(untouched[name]) - 1) > 1e-4
-    assert int(with_changes(state, batch)[0].step) == 1
+    after = with_changes(state, batch)[0]
+    assert int(after.step) == 1
+    again = with_changes(dataclasses.replace(state, step=after.step), batch)[1]
+    assert abs(float(again["loss"]) / float(got["loss"]) - 1) > 1e-4, "the next step changes the same batch otherwise"
+    other = states.create(network, optimiser, plain.data, seed=1)
+    kernels = [one.params["ConvNormAct_0"]["conv"]["conv"]["kernel"] for one in (state, other)]
+    assert (np.asarray(kernels[0]) != kernels[1]).any(), "another seed draws other weights"

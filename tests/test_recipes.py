@@ -74,11 +74,19 @@ CASCADE = [
     ("3: .3 for the background", "loss.background_weight", 0.3),
 ]
 TABLE: dict[str, list[tuple[str, str, Any]]] = {
-    "dme_isles18": [*DME_NET, ("ours, from 2.4", "data.groups", (MAPS, ("CT",)))],
+    "dme_isles18": [
+        *DME_NET,
+        ("ours, from 2.4", "data.groups", (MAPS, ("CT",))),
+        ("ours: distances in widths of the patch", "loss.terms.boundary", 1 / 160),
+    ],
     "conv_lstm_unet_isles18": DME_NET,
     "unet3d_isles18": DME_NET,
     "mdanet_isles18": [*MDANET, *SIMILARITY, *PERFUSION_GROUPS],
     "mdanet_isles22": [*MDANET, *SIMILARITY, ("4.2: DWI and ADC", "data.groups", (("DWI",), ("ADC",)))],
+    **{
+        f"mdanet_isles18_similarity_{word}": [*MDANET, ("Table 6: lambda", "loss.terms.similarity", weight)]
+        for word, weight in (("0", 0.0), ("025", 0.25), ("050", 0.5), ("075", 0.75))
+    },
     "unet_isles18": [*MDANET, *PERFUSION_GROUPS],
     "crossdomain_v1": [*CROSS_DOMAIN, *TWO_READINGS],
     "crossdomain_v2": [*CROSS_DOMAIN, *TWO_READINGS],
@@ -112,6 +120,13 @@ def test_every_kind_of_augmentation_that_a_paper_names_is_on() -> None:
     for name, kinds in named.items():
         augment = catalogue.load(name).augment
         assert augment.probability > 0 and all(getattr(augment, kind) for kind in kinds), name
+
+
+def test_what_holds_where_neither_paper_nor_experiment_says_otherwise() -> None:
+    """Ours: a probability above one half is lesion, and each random change happens to every other example."""
+    for name in catalogue.names():
+        experiment = catalogue.load(name)
+        assert (experiment.evaluation.threshold, experiment.augment.probability) == (0.5, 0.5), name
 
 
 def test_betas_of_adam() -> None:
