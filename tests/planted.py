@@ -113,7 +113,7 @@ STREAM = _in(
     ("in order: cropped at the corner", "corner = (height - self._data.size) // 2, (width - self._data.size) // 2",
      "corner = 0 * height, 0 * width", "test_data_stream.py::test_in_order_every_slice_comes_exactly_once"),
     ("processes: the rows of the first for all", "return step * batch + rows[row]", "return step * batch + row",
-     "test_data_stream.py::test_a_sample_does_not_depend_on_the_batch_it_is_in"),
+     "test_data_stream.py::test_processes_share_each_batch_by_rows"),
 )  # fmt: skip
 
 PREPARATION = _in(
@@ -132,9 +132,10 @@ PREPARATION = _in(
     ("distance: inside by one too far", "np.maximum(within - 1, 0)", "within",
      "test_data_prepare.py::test_distance_is_its_definition"),
     ("spacing: the wrong way round", "row * inverse.native[0] / inverse.resampled[0]",
-     "row * inverse.resampled[0] / inverse.native[0]", "test_data_prepare.py::test_shapes_and_the_way_back"),
+     "row * inverse.resampled[0] / inverse.native[0]", "test_data_prepare.py::test_resampling_moves_nothing"),
     ("the way back: rows' padding for columns", "columns = slice(inverse.pad[1], inverse.pad[1] +",
-     "columns = slice(inverse.pad[0], inverse.pad[0] +", "test_data_prepare.py::test_shapes_and_the_way_back"),
+     "columns = slice(inverse.pad[0], inverse.pad[0] +",
+     "test_data_prepare.py::test_nothing_changes_where_nothing_is_resampled"),
     ("shrinking aliases", "_ANTIALIAS_ABOVE = 1.5", "_ANTIALIAS_ABOVE = 150.0",
      "test_data_prepare.py::test_shrinking_averages_and_does_not_alias"),
 ) + _in(
@@ -145,7 +146,7 @@ PREPARATION = _in(
 SPLITS = _in(
     "jaxstroke/data/splits.py",
     ("folds: balanced by patients", "counts[smallest] += studies[patient]", "counts[smallest] += 1",
-     "test_data_splits.py"),
+     "test_data_splits.py::test_a_patient_of_four_studies_weighs_as_much_as_four_of_one"),
     ("validation: half of what is asked", "round(fraction * len(remaining))", "round(fraction * len(remaining) / 2)",
      "test_data_splits.py"),
     ("a fixed test set: by study alone", "if patient in tested and study not in fixed_test", "if False",
@@ -224,17 +225,17 @@ PREDICTION = _in(
     ("windows: one too few", "// stride) + 1", "// stride) + (length < 2 * window)", "test_windows.py"),
 ) + _in(
     "jaxstroke/inference/postprocess.py",
-    ("the threshold of the experiment unused", "probabilities > evaluation.threshold", "probabilities > 0.5",
+    ("the threshold of the experiment unused", "probabilities > rule.threshold", "probabilities > 0.5",
      "test_judged_by_hand.py::test_validation_has_the_values_that_a_hand_finds"),
     ("the last component kept for the largest", "labels == volumes.argmax()", "labels == count",
      "test_metrics_lesions.py"),
 ) + _in(
     "jaxstroke/inference/evaluation.py",
-    ("the first target judged for all", "mask = system.mask(answer.probabilities[..., index])",
-     "mask = system.mask(answer.probabilities[..., 0])",
+    ("the first target judged for all", "mask = system.mask(answer.probabilities[..., index],",
+     "mask = system.mask(answer.probabilities[..., 0],",
      "test_judged_by_hand.py::test_each_answer_is_judged_against_its_own_annotation"),
     ("summaries: targets mixed", '(row["target"], row["system"]) == (target, system)', 'row["system"] == system',
-     "test_judged_by_hand.py"),
+     "test_judged_by_hand.py::test_each_answer_is_judged_against_its_own_annotation"),
 ) + _in(
     "jaxstroke/inference/cascade.py",
     ("cascade: the map of the first network alone", "np.mean(maps, axis=0)", "maps[0]",

@@ -40,6 +40,12 @@ def test_folds_differ_by_at_most_one_patients_studies(cohort: dict[str, str], fo
     assert max(sizes) - min(sizes) <= max(list(cohort.values()).count(patient) for patient in cohort.values())
 
 
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_patient_of_four_studies_weighs_as_much_as_four_of_one(fold: int) -> None:
+    cohort = {f"case_{number}": f"p{max(0, number - 3)}" for number in range(8)}
+    assert len(split(cohort, folds=2, fold=fold, validation_fraction=0.0, seed=3).test) == 4
+
+
 @given(cohort=COHORTS, seed=st.integers(0, 1000), order=st.randoms())
 def test_the_order_of_the_studies_does_not_matter(cohort: dict[str, str], seed: int, order) -> None:
     studies = list(cohort)

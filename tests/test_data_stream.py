@@ -196,6 +196,15 @@ def test_in_order_every_slice_comes_exactly_once(cache: Cache, data: Data) -> No
         assert not image[example.count :].any()
 
 
+def test_processes_share_each_batch_by_rows(cache: Cache) -> None:
+    """Rows 2 and 3 of each batch are what a process sees that has these, in training and in order."""
+    whole = take(stream.training_batches(cache, names(cache), SLICES, seed=2, start_step=1), 3)
+    share = take(stream.training_batches(cache, names(cache), SLICES, seed=2, start_step=1, rows=range(2, 4)), 3)
+    assert_same([{name: values[2:4] for name, values in batch.items()} for batch in whole], share)
+    ordered = [list(stream.ordered_batches(cache, names(cache), SLICES, rows=rows)) for rows in (None, range(2, 4))]
+    assert_same([{name: values[2:4] for name, values in batch.items()} for batch in ordered[0]], ordered[1])
+
+
 def test_an_epoch_sees_every_slice_once(cache: Cache) -> None:
     told = stream.describe_examples(cache, names(cache), SLICES, seed=9, index=np.arange(14, 28))
     assert sorted(told) == sorted(str(example) for example in stream.examples(cache, names(cache), SLICES))

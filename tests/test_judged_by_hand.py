@@ -162,6 +162,10 @@ def test_each_answer_is_judged_against_its_own_annotation(tmp_path: Path) -> Non
     assert found["DWI/R1"]["volume_ml"] == pytest.approx(32 * voxel_ml)
     assert found["ADC/R1"]["slice_dice_empty_0"] == pytest.approx(1 / 2)
     assert found["ADC/R1"]["slice_dice_empty_1"] == pytest.approx(1)
+    again = [{**row, "study": "b", "dice": 0.0, "recall": math.nan} for row in rows]
+    lines = {line["target"]: line["scores"] for line in evaluation.summaries([*rows, *again])}
+    assert [lines[target]["dice"].mean for target in ("ADC/R1", "DWI/R1")] == pytest.approx([1 / 2, 1 / 3])
+    assert (lines["DWI/R1"]["recall"].n, lines["DWI/R1"]["recall"].undefined) == (1, 1)
 
 
 def test_both_rules_for_empty_slices_and_patients_whose_slabs_are_pooled_are_printed(
