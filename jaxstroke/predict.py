@@ -35,6 +35,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--uncertainty", action="store_true", help="also write maps of entropy, and of the spread of several passes"
     )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="predict a study that lacks some of the images, with 0 in their place; every output says so",
+    )
     return parser
 
 
@@ -78,7 +83,7 @@ def main(arguments: list[str]) -> int:
         uncertainty=args.uncertainty,
     )
     with console.bar("predicting", len(cases), "studies") as advance:
-        outcome = many.predict(cases, trained, write, advance)
+        outcome = many.predict(cases, trained, write, advance, allow_missing=args.allow_missing)
     facts = {
         "network": experiment.name,
         "runs": [str(one.path.absolute()) for one in runs],
@@ -115,10 +120,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _tell(line: dict[str, Any]) -> None:
+    from jaxstroke.inference.written import without
+
     interval = line["interval"]
     sure = "" if interval is None else f" ({interval['low_ml']:.1f} to {interval['high_ml']:.1f})"
     volume = f"{line['volume_ml']:.1f} mL{sure}"
-    console.say(f"{line['study']} {line['target']}: {volume}, {line['lesions']} lesions -> {line['mask']}")
+    name = f"{line['study']} {line['target']}{without(line['missing'])}"
+    console.say(f"{name}: {volume}, {line['lesions']} lesions -> {line['mask']}")
     if line["unlike"]:
         console.warn(f"study {line['study']} is unlike those trained on: {'; '.join(line['unlike'])}")
 

@@ -2,7 +2,7 @@
 
 All geometric changes of an example are composed into one field of coordinates and sampled once (`warp`); every slice
 of a clip, volume or series goes the same way, and masks and distance maps travel along.  Brightness, contrast and
-noise follow (`intensity`).
+noise follow (`intensity`), and last whole images are left out (`dropout`).
 
 What is drawn for an example depends on the key and on the example's global index alone, so that it is the same
 whatever batch the example sits in and however many devices there are.
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxstroke.augment import intensity, warp
+from jaxstroke.augment import dropout, intensity, warp
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Augment
 
@@ -31,16 +31,20 @@ def augment(key: jax.Array, batch: Mapping[str, jax.Array], spec: Augment) -> di
       spec: the bounds; static under jit.  With every change off, the batch comes back as it is.
     """
     check(spec)
-    geometric, radiometric = warp.is_on(spec), intensity.is_on(spec)
-    if spec.probability == 0 or not (geometric or radiometric):
+    changes = spec.probability > 0
+    geometric, radiometric = changes and warp.is_on(spec), changes and intensity.is_on(spec)
+    if not (geometric or radiometric or dropout.is_on(spec)):
         return dict(batch)
 
     def one(index: jax.Array, images: jax.Array, masks: jax.Array, distance: jax.Array) -> tuple[jax.Array, ...]:
-        where, how_bright = jax.random.split(jax.random.fold_in(key, index))
+        own = jax.random.fold_in(key, index)
+        where, how_bright = jax.random.split(own)
         if geometric:
             images, masks, distance = warp.random_warp(where, images, masks, distance, spec)
         if radiometric:
             images = intensity.random_intensity(how_bright, images, spec)
+        if dropout.is_on(spec):  # its key apart, so that the other draws are the same with it and without
+            images = dropout.random_dropout(jax.random.fold_in(own, 2), images, spec)
         return images, masks, distance
 
     index = batch["index"].astype(jnp.uint32)

@@ -101,9 +101,15 @@ def _normalised_images(study: Study, data: Data) -> tuple[np.ndarray, np.ndarray
         return _normalised_series(study, data, layout)
     if "CTP" in data.channels:
         raise UserError("data.groups: CTP is a series of time points; it needs data.example=series and no other image")
-    planes = {word: _image(study, word) for word in data.channels}
+    planes = {word: _image(study, word) for word in data.channels if word not in study.missing}
+    if not planes:
+        raise UserError(f"study {study.case.study}: it has none of the network's images, {', '.join(data.channels)}")
     heads = _heads(planes, layout)
-    images = np.stack([_normalise(image, heads[word], data, layout, word) for word, image in planes.items()], axis=-1)
+    shape = next(iter(planes.values())).shape
+    images = np.zeros((*shape, len(data.channels)), np.float32)  # of an image that is missing they stay 0
+    for index, word in enumerate(data.channels):
+        if word in planes:
+            images[..., index] = _normalise(planes[word], heads[word], data, layout, word)
     return images, np.logical_or.reduce(list(heads.values()))
 
 

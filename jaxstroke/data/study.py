@@ -85,6 +85,7 @@ class Study:
     spacing_mm: voxel size along D, H, W.
     grid: the way back to the files.
     warnings: what is odd about its values, a line each that names study and file.
+    missing: images that were asked for and that it does not have; a network sees 0 in their place.
     """
 
     case: Case
@@ -93,11 +94,13 @@ class Study:
     spacing_mm: tuple[float, float, float]
     grid: Grid
     warnings: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
-def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = ()) -> Study:
+def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = (), *, allow_missing: bool = False) -> Study:
     """Reads images and masks of a study; what is missing or does not fit is a `UserError`.
 
+    With `allow_missing` an image that the study does not have is among its `missing`, if there is any other.
     All headers are read and held against each other before any voxel is, and voxels go straight to their place.
     """
     if not images:
@@ -105,6 +108,10 @@ def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = ()) -> 
     if case.fault:
         raise UserError(case.fault)
     layout = find_layout(case.layout)
+    missing = tuple(word for word in images if word not in case.images) if allow_missing else ()
+    images = [word for word in images if word not in missing]
+    if not images:
+        raise case.without("image", ", ".join(missing), case.images)
     image_headers = {word: nifti.read_header(case.image(word)) for word in images}
     mask_headers = {word: nifti.read_header(case.mask(word)) for word in masks}
     grid = grid_of(image_headers[images[0]], layout)
@@ -112,7 +119,7 @@ def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = ()) -> 
         check_dimensions(header, word, is_mask=word in mask_headers)
         if word not in layout.same_scan:
             _check_same_grid(case, grid, header, images[0], word, layout)
-    arrays, odd = {}, []
+    arrays, odd = {}, [f"study {case.study}: it has no image {word}; the network sees 0 there" for word in missing]
     for word, header in image_headers.items():
         array = _read_onto(header, grid, layout) if word in layout.same_scan else read_turned(header, grid)
         odd += [f"study {case.study}: {word} {what} ({header.path})" for what in oddities(array)]
@@ -121,7 +128,7 @@ def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = ()) -> 
     drawn = {word: binary(read_turned(header, grid), header.path) for word, header in mask_headers.items()}
     for line in odd:
         console.warn(line)
-    return Study(case, arrays, drawn, grid.spacing_mm, grid, tuple(odd))
+    return Study(case, arrays, drawn, grid.spacing_mm, grid, tuple(odd), missing)
 
 
 def read_turned(header: nifti.Header, grid: Grid) -> np.ndarray:

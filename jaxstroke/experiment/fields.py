@@ -179,6 +179,8 @@ class Augment(Group):
     brightness: Amount = 0.0  # added, in units of the normalised image
     contrast: Fraction = 0.0  # relative
     noise: Amount = 0.0  # standard deviation, in units of the normalised image
+    # Chance of each image of an example to be 0, whatever `probability` is; one always stays.
+    modality_dropout: Fraction = 0.0
 
     def check(self) -> None:
         if self.scale[0] > self.scale[1]:
@@ -289,6 +291,12 @@ class Experiment(Group):
             raise UserError(
                 f"cascade.stage1_networks={self.cascade.stage1_networks}: data.derived={list(self.data.derived)}; the "
                 "map of a first stage is an image of the second (data.derived=[\"synthetic\"]): set both, or neither"
+            )
+        dropout, seen = self.augment.modality_dropout, self.data.inputs
+        if dropout and len(seen) < 2:
+            raise UserError(
+                f"augment.modality_dropout={dropout}: the network sees {', '.join(seen)} alone; "
+                "at least two images are needed, so that one can be left out"
             )
         if self.data.batch % self.parallel.microbatches:
             raise UserError(

@@ -27,12 +27,17 @@ def predict(
     system: System,
     write: Callable[[Study, Answer], list[dict[str, Any]]],
     advance: Callable[..., None],
+    *,
+    allow_missing: bool = False,
 ) -> Outcome:
-    """Predicts every study and hands it to `write`, whose own failure ends all: no study's fault."""
+    """Predicts every study and hands it to `write`, whose own failure ends all: no study's fault.
+
+    `allow_missing`: where a study lacks an image, the network sees 0 there.
+    """
     outcome = Outcome([], [])
     for case in cases:
         try:
-            study = read_study(case, images=system.needs, masks=())
+            study = _read(case, system, allow_missing=allow_missing)
             answer = system.answer(study)
         except UserError as error:
             outcome.failed.append({"study": case.study, "file": _file(case, str(error)), "reason": str(error)})
@@ -42,6 +47,14 @@ def predict(
             outcome.done.extend(write(study, answer))
         advance(1, note=case.study)
     return outcome
+
+
+def _read(case: Case, system: System, *, allow_missing: bool) -> Study:
+    missing = [word for word in system.needs if word not in case.images]
+    if missing and case.images and not allow_missing:
+        error = case.without("image", missing[0], case.images)
+        raise UserError(f"{error}; --allow-missing predicts all the same, with 0 there")
+    return read_study(case, images=system.needs, allow_missing=allow_missing)
 
 
 def _file(case: Case, reason: str) -> str | None:

@@ -46,7 +46,7 @@ def write(
         _write_volume(files["probability"], values, study)
         if uncertainty:
             files |= _write_uncertainty(out, f"{name}_{{}}{ending}", answer, index, study)
-        title = f"{study.case.study}{' [phantom]' if phantom else ''}: {target}"
+        title = f"{study.case.study}{' [phantom]' if phantom else ''}{without(study.missing)}: {target}"
         overlay(study, mask, values, files["picture"], title=title)
         told.append(
             {
@@ -56,6 +56,7 @@ def write(
                 "intermediates": {path: str(file) for path, file in maps.items()},
                 **_sure(system, target, mask, values, answer, index, study),
                 "unlike": unlike,
+                "missing": list(study.missing),
                 "warnings": list(study.warnings),
             }
         )
@@ -97,6 +98,15 @@ def lesions_csv(told: Sequence[Mapping[str, Any]]) -> str:
         for row in one["each_lesion"]:
             writer.writerow([one["study"], one["target"], *(row.get(name, "") for name in names)])
     return content.getvalue()
+
+
+def without(missing: Sequence[str]) -> str:
+    """What every output says of images that the network did not see.
+
+    >>> without(["ADC", "FLAIR"])
+    ' [without ADC, FLAIR]'
+    """
+    return f" [without {', '.join(missing)}]" if missing else ""
 
 
 def make(out: Path) -> None:

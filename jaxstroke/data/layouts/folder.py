@@ -140,7 +140,7 @@ def _of_patterns(root: Path, images: Mapping[str, str], masks: Mapping[str, str]
 def _regex(pattern: str) -> re.Pattern[str]:
     """A pattern of names as a regular expression; a word that stands twice means the same both times."""
     if "{study}" not in pattern:
-        raise UserError(f"{pattern}: a pattern of names needs {{study}}, which tells the studies apart")
+        raise UserError(f"{pattern[:100]}: a pattern of names needs {{study}}, which tells the studies apart")
     seen: set[str] = set()
     text = ""
     for piece in re.split(r"(\{study\}|\{patient\}|\{centre\}|\*\*|\*|\?)", pattern):
