@@ -59,15 +59,16 @@ def test_size_is_the_one_that_was_counted(name: str, millions: float, gmac: floa
 
 
 def test_additive_gate_by_hand() -> None:
-    """One pixel: q = 1 and -3, k = 0.5 and 1, so the similarities are 1.5 and 0; score 2 * 1.5 - 3 = 0, half open."""
+    """One pixel: q = 1 and -3, k = 0.5 and 1, so the similarities are 1.5 and 0; score 2 * 1.5 - 2 = 1, 73 % open."""
     g, x = jnp.array([1.0, -3.0]).reshape(1, 1, 1, 2), jnp.array([0.5, 1.0]).reshape(1, 1, 1, 2)
     identity = {"conv": {"kernel": jnp.eye(2).reshape(1, 1, 2, 2), "bias": jnp.zeros(2)}}
-    score = {"conv": {"kernel": jnp.array([2.0, 7.0]).reshape(1, 1, 2, 1), "bias": jnp.array([-3.0])}}
+    score = {"conv": {"kernel": jnp.array([2.0, 7.0]).reshape(1, 1, 2, 1), "bias": jnp.array([-2.0])}}
     params = {"query": identity, "key": identity, "score": score}
     gated = AdditiveGate(2).apply({"params": params}, g, x, train=False)
     np.testing.assert_allclose(gated.similarity.reshape(-1), [1.5, 0.0])
-    np.testing.assert_allclose(gated.attention.reshape(-1), [0.5])
-    np.testing.assert_allclose(gated.features.reshape(-1), [0.25, 0.5])
+    opened = 1 / (1 + np.exp(-1.0))
+    np.testing.assert_allclose(gated.attention.reshape(-1), [opened], rtol=1e-6)
+    np.testing.assert_allclose(gated.features.reshape(-1), [0.5 * opened, opened], rtol=1e-6)
 
 
 def test_additive_gate_with_normalisation_normalises_each_of_its_three_maps() -> None:

@@ -118,8 +118,11 @@ def test_recurrent_unit_by_hand():
     zeros = jax.tree.map(jnp.zeros_like, unit.init(jax.random.key(0), x, hidden))
     centre = zeros["params"]["candidate"]["conv"]["kernel"].at[1, 1, :, 0].set(jnp.array([0.1, 1.0]))
     zeros["params"]["candidate"]["conv"]["kernel"] = centre
-    # Both gates are one half: candidate = tanh(0.1 * 2 + 0.5 * 0.5), and the result is the mean of it and 0.5.
-    np.testing.assert_allclose(unit.apply(zeros, x, hidden).item(), 0.5 * (np.tanh(0.45) + 0.5), rtol=1e-6)
+    zeros["params"]["gates"]["conv"]["bias"] = jnp.array([2.0, -1.0])
+    update, reset = 1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(1.0))
+    candidate = np.tanh(0.1 * 2 + reset * 0.5)
+    expected = (1 - update) * 0.5 + update * candidate
+    np.testing.assert_allclose(unit.apply(zeros, x, hidden).item(), expected, rtol=1e-6)
 
 
 def test_mask_is_written_as_the_share_of_each_cell():

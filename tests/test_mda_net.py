@@ -143,10 +143,11 @@ def test_skip_is_equations_2_and_3_by_hand() -> None:
     params = {
         "theta2": conv([0.5, 1.0], 0.1),  # 0.5 * 2 + 1 * -1 + 0.1 = 0.1
         "theta3": conv([1.0, 1.0, 1.0, 0.5], 0.2),  # 1 + 0 - 1 + 1 + 0.2 = 1.2
-        "theta1": conv([2.0], -2.6),  # 2 * 1.3 - 2.6 = 0: sigmoid = 1/2
+        "theta1": conv([2.0], -1.6),  # 2 * 1.3 - 1.6 = 1
     }
     got = DifferenceAwareSkip().apply({"params": params}, pair, decoded)
-    np.testing.assert_allclose(got.reshape(-1), [3.0, -1.5], rtol=1e-6)
+    attention = 1 / (1 + np.exp(-1.0))
+    np.testing.assert_allclose(got.reshape(-1), [2 + 2 * attention, -1 - attention], rtol=1e-6)
 
 
 @pytest.mark.parametrize("combination", ["subtract", "add", "concat"])

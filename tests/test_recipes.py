@@ -73,6 +73,7 @@ CASCADE = [
     ("3: .7 for the lesion", "loss.lesion_weight", 0.7),
     ("3: .3 for the background", "loss.background_weight", 0.3),
 ]
+CT_WINDOW = {"CT": "window"}
 TABLE: dict[str, list[tuple[str, str, Any]]] = {
     "dme_isles18": [
         *DME_NET,
@@ -94,7 +95,15 @@ TABLE: dict[str, list[tuple[str, str, Any]]] = {
     "crossdomain_unimodal_adc": [*CROSS_DOMAIN, ("3: ADC alone", "data.targets", ("ADC/R1",))],
     "crossdomain_unimodal_dwi": [*CROSS_DOMAIN, ("3: DWI alone", "data.groups", (("DWI",),))],
     "cascade_stage1": [*CASCADE, ("3: a plain CT image, and four parametric maps", "data.groups", (("CT", *MAPS),))],
-    "cascade_isles18": CASCADE,
+    "cascade_isles18": [*CASCADE, ("ours: CT is flat over skull and brain together", "data.normalise_of", CT_WINDOW)],
+    **{
+        f"crossdomain_{version}_literal": [
+            *CROSS_DOMAIN,
+            ("2.1: 32 to 512 filters, and a bottleneck", "model.options.literal", True),
+            ("2.1: one latent map by concatenation", "model.options.joint", True),
+        ]
+        for version in ("v2", "v3")
+    },
 }
 
 
