@@ -197,6 +197,8 @@ class Training(Group):
     validate_every_epochs: Count = 1
     keep_last: Count = 2  # checkpoints, beside the best
     keep_every_epochs: Count | None = None  # and these for ever
+    # Above 0: the running mean of the weights is validated, chosen and exported; how much of it each step keeps.
+    average: Annotated[float, Range(0.0, 0.999999)] = 0.0
 
     def check(self) -> None:
         if self.steps_per_epoch and self.slices_per_step:

@@ -13,7 +13,7 @@ from jaxstroke.experiment import Experiment
 from jaxstroke.runs import folder as runs
 from jaxstroke.torch_twin import reading, registry, weights
 from jaxstroke.training import program as training
-from jaxstroke.training.state import TrainState
+from jaxstroke.training import state as states
 
 
 def import_weights(source: Path, experiment: Experiment, out: Path) -> int:
@@ -41,7 +41,7 @@ def import_weights(source: Path, experiment: Experiment, out: Path) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(state.variables()))
 
 
-def _state(source: Path, experiment: Experiment) -> TrainState:
+def _state(source: Path, experiment: Experiment) -> states.TrainState:
     # On one device, whatever there are: it may be trained elsewhere.  How long an epoch is does not matter here, as the
     # rate is no part of the optimiser's state.
     program = training.build(experiment, sharding.make_mesh(jax.local_devices()[:1]), steps_per_epoch=1)
@@ -50,6 +50,4 @@ def _state(source: Path, experiment: Experiment) -> TrainState:
     variables = weights.to_flax(reading.read_state_dict(source), twin, program.shapes.variables(), source=str(source))
     params = jax.tree.map(jnp.asarray, variables["params"])
     statistics = jax.tree.map(jnp.asarray, variables.get("batch_stats", {}))
-    return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, batch_stats=statistics, opt_state=program.optimiser.init(params)
-    )
+    return states.first(params, statistics, program.optimiser, averaged=experiment.training.average > 0)

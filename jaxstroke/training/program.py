@@ -47,7 +47,12 @@ class Program:
         """The first weights, which depend on the seed alone, and a fresh optimiser."""
         state_sharding = jax.tree.map(lambda leaf: leaf.sharding, self.shapes)
         return states.create(
-            self.network, self.optimiser, self.experiment.data, seed=seed, state_sharding=state_sharding
+            self.network,
+            self.optimiser,
+            self.experiment.data,
+            seed=seed,
+            averaged=self.experiment.training.average > 0,
+            state_sharding=state_sharding,
         )
 
 
@@ -71,7 +76,7 @@ def build(experiment: Experiment, mesh: Mesh, *, steps_per_epoch: int) -> Progra
         experiment.schedule, experiment.optimiser, steps_per_epoch=epochs.steps, epochs=epochs.count
     )
     optimiser = build_optimiser(experiment.optimiser, rate)
-    shapes = states.abstract(network, optimiser, experiment.data)
+    shapes = states.abstract(network, optimiser, experiment.data, averaged=experiment.training.average > 0)
     state_sharding = states.shardings(shapes, mesh, shard_optimiser=experiment.parallel.shard_optimiser)
     given, replicated = (state_sharding, sharding.batch_sharding(mesh)), sharding.replicated(mesh)
     if experiment.parallel.map == "pmap":

@@ -21,7 +21,7 @@ from jaxstroke.augment import augment
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.losses import total_loss
 from jaxstroke.models import apply
-from jaxstroke.training.state import TrainState
+from jaxstroke.training.state import TrainState, moved
 
 Batch = dict[str, jax.Array]
 Figures = dict[str, jax.Array]
@@ -65,13 +65,11 @@ def train_step(
             gradients = jax.lax.pmean(gradients, axis_name)
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
         figures = {**figures, "gradient_norm": optax.tree.norm(gradients)}
-        new = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-        )
-        return new, figures
+        params, average = optax.apply_updates(state.params, updates), state.average
+        if average is not None:
+            weights = {"params": params, "batch_stats": batch_stats}
+            average = moved(average, weights, state.step, experiment.training.average)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, average), figures
 
     return step
 
