@@ -157,6 +157,10 @@ def test_figures_of_a_study(study: Study) -> None:
     found = unlike.figures_of(study, prepared, data)
     assert found["slice spacing (mm)"] == found["row spacing (mm)"] == pytest.approx(2.0)
     assert found["head (mL)"] == pytest.approx((prepared.images != 0).any(axis=-1).sum() * VOXEL_ML)
+    assert found["ADC missing"] == 0.0
+    lacking = dataclasses.replace(study, images={"DWI": study.images["DWI"]}, missing=("ADC",))
+    of_lacking = unlike.figures_of(lacking, prepare(lacking, data), data)
+    assert "ADC missing is 1; 0 to 0 in training" in unlike.reasons(of_lacking, unlike.ranges([found]))
     inside = prepared.images[..., 0][(prepared.images != 0).any(axis=-1)]
     assert found["DWI 95 %"] == pytest.approx(np.percentile(inside, 95))
     rng = np.random.default_rng(0)

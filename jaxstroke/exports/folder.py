@@ -3,7 +3,7 @@
     torch       weights.safetensors, program.pt2, predict.py
     onnx        model.onnx, predict.py
     stablehlo   program.stablehlo, predict.py
-    each        experiment.json, report.json, and memory.npz where the network carries a memory from slice to slice
+    each        experiment.json, rule.json, report.json, and memory.npz where a memory goes from slice to slice
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from jaxstroke.exports import check, scripts
 from jaxstroke.exports.check import Runner
 from jaxstroke.exports.trained import Trained
 from jaxstroke.files import formats
+from jaxstroke.inference.ensemble import copies
 
 TARGETS = ("torch", "onnx", "stablehlo")
 _OPEN_SIZES = ("torch", "onnx")  # JAX's interpolation is a matrix of fixed size
@@ -50,7 +51,8 @@ def export(trained: Trained, out: Path, target: str, note: Note) -> dict[str, An
         unfinished.mkdir(parents=True)
         checks, open_size = _write_checked(trained, unfinished, target, note)
         files.write_text(unfinished / "experiment.json", as_json.to_json(trained.experiment) + "\n")
-        files.write_text(unfinished / "predict.py", scripts.script(target, streams=trained.streams))
+        files.write_text(unfinished / "predict.py", scripts.script(target, trained.data.kind))
+        files.write_json(unfinished / "rule.json", _rule(trained))
         if trained.streams:
             _write_memory(unfinished / "memory.npz", trained, target)
         report = _report(trained, target, open_size, checks, unfinished)
@@ -112,10 +114,24 @@ def _report(
         "height_and_width": steps,
         "inputs": ["images", *trained.memory_names()],
         "outputs": ["probabilities", *trained.memory_names()],
-        "threshold": trained.experiment.evaluation.threshold,
+        "rule": f"{trained.rule} ({'calibrated' if trained.calibration else 'the experiment'})",
         "bar": check.BAR,
         "checks": [{**dataclasses.asdict(one), "shape": _laid(one.shape, target)} for one in checks],
         "sha256": {path.name: files.sha256(path) for path in sorted(folder.iterdir())},
+    }
+
+
+def _rule(trained: Trained) -> dict[str, Any]:
+    """What is done to the program's answers, as `predict.py` reads it, and what else was calibrated."""
+    found = trained.calibration
+    mirrored = copies(trained.experiment.augment) if found and found.mirrored else [()]
+    return {
+        **dataclasses.asdict(trained.rule),
+        "temperature": found.temperature if found else 1.0,
+        "copies": [[{1: "rows", 2: "columns"}[axis] for axis in flips] for flips in mirrored],
+        "calibrated": found is not None,
+        "volume_intervals": {"level": found.level, "residuals": found.residuals} if found else None,
+        "seen_in_training": found.seen if found else None,
     }
 
 

@@ -24,6 +24,7 @@ from jaxstroke import sharding
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.models import apply, registry
+from jaxstroke.runs.calibration import Calibration, Rule, read_for
 from jaxstroke.runs.folder import RunFolder
 
 Arrays = list[np.ndarray]
@@ -37,6 +38,12 @@ class Trained:
     variables: dict[str, Any]
     step: int
     trained_on_phantom: bool
+    calibration: Calibration | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """How probabilities become a mask: as it was calibrated, else as the experiment says."""
+        return self.calibration.rule if self.calibration else Rule.of(self.experiment.evaluation)
 
     @property
     def data(self) -> Data:
@@ -130,4 +137,5 @@ def read_run(path: Path) -> Trained:
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
         raise UserError(f"{path}: the weights of step {restored.step} hold numbers that are not finite")
     variables = {name: tree for name, tree in variables.items() if tree}
-    return Trained(experiment, variables, restored.step, bool(run.about().get("phantom")))
+    calibration = read_for(path, restored.step)
+    return Trained(experiment, variables, restored.step, bool(run.about().get("phantom")), calibration)

@@ -2,6 +2,7 @@
 
     spacing           slice, row and column, in mm
     head              the volume of the head in the field of view, in mL
+    IMAGE missing     1 where the study does not have it, else 0
     IMAGE 5 %, 50 %, 95 %   percentiles of its values in the head, after normalisation
     IMAGE roughness   the median difference of neighbours in a row, after normalisation: noise, or blur
     disagreement      of runs and mirrored copies: 1 - the mean share of them that marks a voxel which any of them marks
@@ -34,6 +35,7 @@ _SPACING = ("slice spacing (mm)", "row spacing (mm)", "column spacing (mm)")
 def figures_of(study: Study, prepared: Prepared, data: Data) -> dict[str, float]:
     """All but the disagreement."""
     found: dict[str, float] = dict(zip(_SPACING, study.spacing_mm, strict=True))
+    found |= {f"{word} missing": float(word in study.missing) for word in data.channels}
     head = (prepared.images != 0).any(axis=-1)
     found["head (mL)"] = float(np.count_nonzero(head)) * voxel_ml(prepared.spacing_mm)
     if not head.any():
