@@ -130,6 +130,20 @@ def test_mask_is_written_as_the_share_of_each_cell():
     np.testing.assert_array_equal(_coarse(mask)[0, :, :, 0], [[0.0], [0.5]])
 
 
+def test_what_is_predicted_is_remembered_without_a_gradient():
+    images, valid = clip()
+
+    def written(module, logits):
+        features, memory = module._encode(images[:, 0]), module.initial_memory(BATCH, SIDE, SIDE)
+        _, reading = module._read(memory, features)
+        return module._write(memory, features, reading, logits, valid[:, 0]).temporal.values.sum()
+
+    total = quick_jit(jax.value_and_grad(lambda logits: NETWORK.apply(weights(), logits, method=written)))
+    (dark, gradient), (bright, _) = (total(jnp.full((BATCH, SIDE, SIDE, 1), value)) for value in (-3.0, 3.0))
+    assert abs(bright - dark) > 1e-3, "the mask is in what is stored"
+    np.testing.assert_array_equal(gradient, 0)
+
+
 def test_pooling_gradient_goes_to_one_pixel_and_keeps_nan():
     x = jnp.array([[1.0, 3.0, 9.0], [3.0, 2.0, 9.0], [9.0, 9.0, 9.0]])[None, :, :, None]
     gradient = jax.grad(lambda x: max_pool(x).sum())(x)

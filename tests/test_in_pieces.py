@@ -15,7 +15,7 @@ from jaxstroke.augment import augment
 from jaxstroke.experiment import Augment, catalogue, overrides
 from jaxstroke.inference.predictor import Predictor
 from jaxstroke.models import apply
-from jaxstroke.models.nn.blocks import ConvNormAct, LogitHead
+from jaxstroke.models.nn.blocks import ConvNormAct, DoubleConv, LogitHead
 from jaxstroke.models.outputs import Outputs
 from jaxstroke.training import state as states
 from jaxstroke.training import step as steps
@@ -35,6 +35,17 @@ def test_a_long_study_in_pieces_is_the_study_at_once() -> None:
     np.testing.assert_allclose(in_pieces, at_once, atol=1e-5)
     alone = Predictor(short, variables).prepared(images[2:4]).probabilities
     assert np.abs(alone - at_once[2:4]).max() > 1e-3, "what was seen before counts, or nothing is shown here"
+
+
+def test_running_statistics_move_by_a_tenth_in_a_step() -> None:
+    """The mean of what a block's first convolution gives is 3, and was 0: PyTorch's momentum of 0.1."""
+    block, x = DoubleConv(2), np.ones((1, 4, 4, 1), np.float32)
+    variables = random_weights(block, x, train=False)
+    first = variables["params"]["block1"]["conv"]["conv"]
+    first["kernel"], first["bias"] = np.zeros_like(first["kernel"]), np.full_like(first["bias"], 3)
+    start = jax.tree.map(np.zeros_like, variables["batch_stats"])
+    _, changed = block.apply({**variables, "batch_stats": start}, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(changed["batch_stats"]["block1"]["norm"]["norm"]["mean"], 0.3, rtol=1e-6)
 
 
 class OneBlock(nn.Module):

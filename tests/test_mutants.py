@@ -60,7 +60,7 @@ def test_a_fault_is_planted_in_the_copy_and_taken_out_again(script: ModuleType, 
         with script.planted(fault, tmp_path, moments):
             assert "3 * x" in (tmp_path / "sums.py").read_text()
             found[tests] = script.noticed_by(*script.run(tests, tmp_path, first=True))
-        assert script.run(tests, tmp_path, first=False)[0] == 0, "the compiled fault is not taken for the file"
+    assert script.run(fault.tests, tmp_path, first=False)[0] == 0, "the compiled fault is not taken for the file"
     assert found == {("test_a.py",): script.SURVIVED, fault.tests: "test_b.py::test_b"}
     with pytest.raises(SystemExit, match="holds '9' 0 times"):
         script.check([fault, Mutant("sums.py", "9", "8", (), "")], tmp_path)
