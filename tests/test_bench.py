@@ -73,6 +73,6 @@ def test_what_is_asked_of_a_card_is_rehearsed_on_the_cpu(tmp_path: Path) -> None
     assert all(line[name] > 0 for name in positive)
     assert line["peak_share"] < 1, "no more than the device can do"
     assert line["compile_from_cache_s"] < line["compile_s"]
-    assert set(line["study_s"]) == {"read", "prepare", "network", "restore", "score"}
+    assert set(line["study_s"]) == {"read", "prepare", "swap", "network", "restore", "write", "score"}
     assert set(line["manners"]) == {"jax", "torch eager", "torch channels-last"}
     assert f"| {line['train_step_ratio']:.2f} |" in (tmp_path / "report.md").read_text()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from small_runs import drawn_run, small_experiment
+from small_runs import above_half, drawn_run, small_experiment
 from small_studies import isles2022_root, lesion
 
 import jaxstroke
@@ -21,10 +22,11 @@ from jaxstroke.data.prepare import prepare, restore
 from jaxstroke.data.study import Study, read_study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Augment
-from jaxstroke.inference import held_out, members
+from jaxstroke.inference import held_out, many, members
 from jaxstroke.inference.ensemble import Ensemble, copies
 from jaxstroke.inference.members import Member
 from jaxstroke.inference.predictor import Answer
+from jaxstroke.inference.system import System
 from jaxstroke.judging import folds
 from jaxstroke.runs.folder import RunFolder
 
@@ -226,3 +228,40 @@ def test_the_doors_take_several(place: Path, tmp_path: Path, capsys: pytest.Capt
     trained = jaxstroke.load(*both)
     of_library = trained.predict(place / "data" / NAMES[0]).volume_ml
     assert of_library == pytest.approx(facts["predictions"][0]["volume_ml"])
+
+
+# --- a batch of them -------------------------------------------------------------------------------------------------
+
+
+def test_many_studies_stream_with_one_read_ahead_and_memory_stays_flat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five members, 3 studies and 15: the peak is the same, though a study's arrays weigh more than what may differ."""
+    shape = (8, 48, 48)
+    cases = isles2022_root(tmp_path / "data", [np.zeros(shape, np.uint8)] * 15)
+    made = known(monkeypatch, lambda images, weight: np.full(images.shape[:3], weight), 0.1, 0.2, 0.3, 0.4, 0.6)
+    reads: list[str] = []
+    held: list[int] = []
+
+    def read(case: Any, **how: Any) -> Study:
+        reads.append(case.study)
+        return read_study(case, **how)
+
+    def write(study: Study, answer: Answer) -> list[dict]:
+        held.append(reads.index(study.case.study))
+        return [{"study": study.case.study, "mean": float(answer.probabilities.max())}]
+
+    monkeypatch.setattr(many, "read_study", read)
+    peaks = []
+    for count in (1, 3, 15):  # the first brings what is kept from then on
+        reads.clear()
+        held.clear()
+        tracemalloc.start()
+        system = System("five", "five", ("DWI", "ADC"), made.study, above_half)
+        outcome = many.predict(cases[:count], system, write, lambda *_, **__: None)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert [line["mean"] for line in outcome.done] == pytest.approx([0.32] * count)
+        assert reads == [case.study for case in cases[:count]] and held == list(range(count))
+    one_study = 2 * 4 * np.prod(shape)
+    assert peaks[2] - peaks[1] < one_study

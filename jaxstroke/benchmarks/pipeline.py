@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxstroke import user_cache
@@ -21,6 +22,7 @@ from jaxstroke.data.prepare import prepare, restore
 from jaxstroke.data.source import open_source
 from jaxstroke.data.study import read_study
 from jaxstroke.experiment import Experiment
+from jaxstroke.files.nifti import write_volume
 from jaxstroke.inference.predictor import Predictor
 from jaxstroke.metrics import scorecard
 from jaxstroke.runs.checkpoint import Checkpoints
@@ -70,22 +72,31 @@ def _slices(batch: dict[str, np.ndarray], experiment: Experiment) -> int:
 
 
 def study_seconds(of: Studies, state: TrainState, *, rounds: int) -> dict[str, float]:
-    """Seconds of each stage of one study, from its files to its scores; the network is compiled already."""
+    """Seconds of each stage of one study, from its files to its mask and scores; the network is compiled already.
+
+    `swap` brings the weights of another member from the host's memory to the device, once a member and study.
+    """
     case, data = of.cases[0], of.experiment.data
     words, targets = data.channels, data.targets
     study = read_study(case, words, targets)
     prepared = prepare(study, data)
     predictor = Predictor(of.experiment, state.variables())
     probabilities = predictor.prepared(prepared.images).probabilities
+    weights = jax.tree.map(np.asarray, state.variables())
+    header, file_order = study.grid.header, study.grid.to_file
     mask, reference = restore(probabilities, prepared.inverse)[..., 0] > 0.5, study.masks[targets[0]]
     stages: dict[str, Callable[[], Any]] = {
         "read": lambda: read_study(case, words, targets),
         "prepare": lambda: prepare(study, data),
+        "swap": lambda: jax.block_until_ready(jax.device_put(weights)),
         "network": lambda: predictor.prepared(prepared.images),
         "restore": lambda: restore(probabilities, prepared.inverse),
+        "write": lambda: write_volume(out / "mask.nii.gz", file_order(mask.astype(np.uint8)), like=header),
         "score": lambda: scorecard.score(mask, reference, study.spacing_mm),
     }
-    return {name: times.best for name, times in in_turn(stages, rounds=rounds).items()}
+    with tempfile.TemporaryDirectory(prefix="jaxstroke-bench-") as folder:
+        out = Path(folder)
+        return {name: times.best for name, times in in_turn(stages, rounds=rounds).items()}
 
 
 def checkpoint_seconds(state: TrainState) -> dict[str, float]:

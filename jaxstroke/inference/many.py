@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from jaxstroke import console
@@ -33,11 +36,13 @@ def predict(
     """Predicts every study and hands it to `write`, whose own failure ends all: no study's fault.
 
     `allow_missing`: where a study lacks an image, the network sees 0 there.
+    While a study is predicted the next is read, and no more than these two are held.
     """
     outcome = Outcome([], [])
-    for case in cases:
+    read = functools.partial(_read, system=system, allow_missing=allow_missing)
+    for case, found in zip(cases, _one_ahead(cases, read), strict=True):
         try:
-            study = _read(case, system, allow_missing=allow_missing)
+            study = found.result()
             answer = system.answer(study)
         except UserError as error:
             outcome.failed.append({"study": case.study, "file": _file(case, str(error)), "reason": str(error)})
@@ -47,6 +52,18 @@ def predict(
             outcome.done.extend(write(study, answer))
         advance(1, note=case.study)
     return outcome
+
+
+def _one_ahead(cases: Sequence[Case], read: Callable[[Case], Study]) -> Iterator[Future[Study]]:
+    """What is read of each case, or why it cannot be; the reading of the next begins when one is asked for."""
+    with ThreadPoolExecutor(1) as reader:
+        following = iter(cases)
+        waiting = [reader.submit(read, case) for case in itertools.islice(following, 1)]
+        for _ in cases:
+            found = waiting.pop()
+            found.exception()  # waits for it, so that no more than one is read ahead
+            waiting += [reader.submit(read, case) for case in itertools.islice(following, 1)]
+            yield found
 
 
 def _read(case: Case, system: System, *, allow_missing: bool) -> Study:
