@@ -66,6 +66,7 @@ def main(arguments: list[str]) -> int:
         if code:
             console.next_command("tables", *args.typed)
             return code
+    if not args.no_training:
         from jaxstroke.papers import measure
 
         for page in measure.pages(wanted):

@@ -26,6 +26,7 @@ from jaxstroke.experiment import Data, Experiment, catalogue, overrides
 from jaxstroke.models import apply
 from jaxstroke.models.nn.blocks import ConvNormAct, LogitHead
 from jaxstroke.models.outputs import Outputs
+from jaxstroke.pictures import strip
 from jaxstroke.process import job, signals
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.schedules import build_optimiser, learning_rate
@@ -365,6 +366,8 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(
     about = json.loads((tmp_path / "run" / "about.json").read_text())
     assert about["device"]["processes"] == 2 and about["device"]["count"] == 4
     assert len(list((tmp_path / "run" / "events").iterdir())) == 1
+    epochs = [row["epoch"] for row in RunFolder(tmp_path / "run").journal.rows()]
+    assert strip.told(tmp_path / "run" / "strip.png")["epochs"] == epochs
 
 
 @pytest.mark.slow

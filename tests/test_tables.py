@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from jaxstroke.experiment import catalogue
 from jaxstroke.metrics import statistics
 from jaxstroke.metrics.rules import find_rules
 from jaxstroke.metrics.strata import VOLUMES
-from jaxstroke.papers import filled, plan
+from jaxstroke.papers import filled, measure, plan
 from jaxstroke.papers.declared import Table, number
 from jaxstroke.papers.measure import KEPT
 
@@ -151,6 +152,18 @@ def test_a_missing_and_a_failed_run_are_said(tmp_path: Path, capsys: pytest.Capt
     assert "Not measured: U-Net; Attention U-Net" in shared and "3 of 3" in shared, "MDANet's run counts here too"
 
 
+def test_a_figure_that_lies_there_is_on_the_page_with_its_mark(tmp_path: Path) -> None:
+    keep(tmp_path / "results")
+    words = ["mdanet-4", "--scale", "small", "--no-training", "-o", str(tmp_path)]
+    for there in (False, True):
+        assert tables.main(words) == 0
+        page = (tmp_path / "results.md").read_text()
+        section = page.partition("## MDANet, Fig. 11: ")[2].partition("\n## ")[0]
+        assert bool(section) == there
+        (tmp_path / "results" / "mdanet-fig11.png").write_bytes(b"a picture")
+    assert "[PHANTOM]" in section and "](results/mdanet-fig11.png)" in section and "Cascade, Fig. 4: " not in page
+
+
 def test_how_long_it_takes_is_said_from_what_was_measured(tmp_path: Path) -> None:
     table = keep(tmp_path, (2,))
     todo = plan.of_tables([table], ["Add"], **HOW)
@@ -182,3 +195,31 @@ def test_mistakes_in_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("JAXSTROKE_DATA", str(tmp_path))
     with pytest.raises(UserError, match="JAXSTROKE_DATA names one data set"):
         tables.main(["--list"])
+
+
+def test_a_page_of_all_folds_is_made_once_they_are_judged_and_again_when_one_is_judged_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (table,) = papers.chosen("mdanet-4")
+    own = plan.planned(table, table.rows[2], **HOW)
+    made: list[Path] = []
+
+    def write(out: Path, runs: Sequence[object], **named: object) -> Path:
+        assert len(runs) == 3
+        out.write_text("page")
+        made.append(out)
+        return out
+
+    monkeypatch.setattr(measure.report, "write", write)
+    monkeypatch.setattr(measure, "is_judged", lambda one: measure._summary(one).is_file())  # pyright: ignore
+    for one in own:
+        assert measure.pages(own) == [], "not all are judged"
+        summary = one.run / "evaluation" / one.split / "summary.json"
+        summary.parent.mkdir(parents=True)
+        summary.write_text("{}")
+    (page,) = measure.pages(own)
+    assert page.name.startswith("mdanet_isles18-small-folds") and measure.pages(own) == []
+    later = page.stat().st_mtime + 5
+    os.utime(own[1].run / "evaluation" / own[1].split / "summary.json", (later, later))
+    assert measure.pages(own) == [page] and made == [page, page]

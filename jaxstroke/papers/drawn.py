@@ -20,7 +20,7 @@ from jaxstroke.metrics import statistics
 from jaxstroke.metrics.overlap import dice
 from jaxstroke.papers import plan
 from jaxstroke.papers.declared import Figure, Table
-from jaxstroke.papers.measure import is_judged
+from jaxstroke.papers.measure import is_judged, judged_at
 from jaxstroke.pictures import agreement, maps
 from jaxstroke.pictures.maps import Looked
 from jaxstroke.runs.folder import RunFolder
@@ -39,8 +39,7 @@ def draw(figure: Figure, one: plan.Planned, folder: Path) -> bool:
     path = folder / figure.file_name
     if not one.run.is_dir() or not is_judged(one):
         return False
-    summary = one.run / "evaluation" / one.split / "summary.json"
-    if path.is_file() and path.stat().st_mtime >= summary.stat().st_mtime:
+    if path.is_file() and path.stat().st_mtime >= judged_at(one):
         return False
     data = None if one.data is None else str(one.data)
     of_run(figure, RunFolder(one.run), path, split=one.split, data=data)

@@ -40,20 +40,34 @@ def measure(one: Planned) -> tuple[int, dict[str, Any]]:
 
 
 def pages(runs: Sequence[Planned]) -> list[Path]:
-    """One page of all folds of each experiment whose run folders are all there, trained and judged as planned."""
+    """One page of all folds of each experiment whose run folders are all there, trained and judged as planned.
+
+    A page that lies there already, and is of these evaluations, is left as it is; returns those that were made.
+    """
     found = []
     for name in dict.fromkeys(one.name for one in runs):
         own = [one for one in runs if one.name == name]
         if len(own) > 1 and all(one.mark.startswith("fold") and one.run.is_dir() and is_judged(one) for one in own):
             out = own[0].run.with_name(own[0].run.name.replace("fold-0", "folds") + ".html")
             title = f"{name}: {len(own)} folds"
+            if out.is_file() and out.stat().st_mtime >= max(judged_at(one) for one in own):
+                continue
             found.append(report.write(out, [RunFolder(one.run) for one in own], split=own[0].split, title=title))
     return found
 
 
+def judged_at(one: Planned) -> float:
+    """When the run was judged, as files tell the time."""
+    return _summary(one).stat().st_mtime
+
+
+def _summary(one: Planned) -> Path:
+    return one.run / "evaluation" / one.split / "summary.json"
+
+
 def is_judged(one: Planned) -> bool:
     """Whether the run lies there trained as planned, and was judged as it is now."""
-    summary = one.run / "evaluation" / one.split / "summary.json"
+    summary = _summary(one)
     if not summary.is_file():
         return False
     run = RunFolder(one.run)
