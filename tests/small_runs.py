@@ -14,6 +14,7 @@ from small_studies import isles2022_root, lesion
 
 from jaxstroke import files
 from jaxstroke.comparison import specimen
+from jaxstroke.data.case import Case
 from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.inference import evaluation
 from jaxstroke.inference.predictor import Answer
@@ -46,6 +47,15 @@ def evaluated_run(
     cases = isles2022_root(folder / "data", masks)
     for number, name in enumerate(names):
         cases[number] = dataclasses.replace(cases[number], study=name)
+    systems = [
+        System("unet_isles22", "U-Net", ("DWI", "ADC"), shifted, above_half),
+        System("adc_620", "ADC", ("ADC",), lambda study: dataclasses.replace(shifted(study, 4), maps={}), above_half),
+    ]
+    return judged_run(folder, cases, systems, phantom=phantom)
+
+
+def judged_run(folder: Path, cases: Sequence[Case], systems: Sequence[System], *, phantom: bool) -> RunFolder:
+    """A run of `unet_isles22` that was judged on these cases, with everything that `evaluate` keeps for a page."""
     run = RunFolder(folder / "run")
     experiment = dataclasses.asdict(catalogue.load("unet_isles22", scale="small"))
     files.write_sealed(run.path / "experiment.json", experiment)
@@ -53,10 +63,6 @@ def evaluated_run(
     for epoch in (1, 2, 3):
         run.journal.append({"step": epoch, "epoch": epoch, "loss": 1 / epoch, "validation_loss": 1.2 / epoch,
                             "dice": 0.2 * epoch, "hd95_mm": 9.0 / epoch})  # fmt: skip
-    systems = [
-        System("unet_isles22", "U-Net", ("DWI", "ADC"), shifted, above_half),
-        System("adc_620", "ADC", ("ADC",), lambda study: dataclasses.replace(shifted(study, 4), maps={}), above_half),
-    ]
     keeper = Keeper(run.path / "evaluation" / "test", studies=len(cases), phantom=phantom)
     rows = evaluation.evaluate(
         systems, cases, images=("DWI", "ADC"), targets=("lesion",), advance=lambda *_, **__: None, look=keeper

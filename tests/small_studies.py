@@ -49,12 +49,15 @@ def lesion(shape: tuple[int, int, int], slices: Mapping[int, tuple[int, int]], s
     return mask
 
 
-def isles2022_study(root: Path, number: int, mask: np.ndarray, spacing_mm: float = 2.0) -> None:
+def isles2022_study(
+    root: Path, number: int, mask: np.ndarray, spacing_mm: float = 2.0,
+    images: tuple[np.ndarray, np.ndarray] | None = None,
+) -> None:  # fmt: skip
     """One subject of the release: DWI, ADC (1e-3 mm2/s) and the mask, on an L-A-S grid; arrays are (D, H, W)."""
     name = f"sub-strokecase{number:04}"
     session = root / name / "ses-0001"
     affine = np.diag([-spacing_mm, spacing_mm, spacing_mm, 1.0])
-    dwi, adc = head(mask.shape, number), head(mask.shape, number + 1000) / 100
+    dwi, adc = images or (head(mask.shape, number), head(mask.shape, number + 1000) / 100)
     for word, array in (("dwi", dwi), ("adc", adc)):
         save(session / "dwi" / f"{name}_ses-0001_{word}.nii.gz", _las(array), affine)
     derived = root / "derivatives" / name / "ses-0001"
