@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Text
 from small_runs import PLACES, above_half, evaluated_run, shifted
@@ -24,7 +25,8 @@ from jaxstroke.pictures import agreement, plots
 from jaxstroke.runs.folder import RunFolder
 
 HOW = {"scale": "small", "repeats": None, "data": {}}
-GATE = Figure("x-fig1", "a gate", "A paper, Fig. 1", "mdanet-2", "U-Net", "maps", {"memory_gate/gate": "gate"})
+TITLE = "a gate between what is remembered of the slices before and what is known of heads, both as the paper has them"
+GATE = Figure("x-fig1", TITLE, "A paper, Fig. 1", "mdanet-2", "U-Net", "maps", {"memory_gate/gate": "gate"})
 
 
 @pytest.mark.parametrize("figure", papers.figures(papers.chosen()), ids=lambda figure: figure.name)
@@ -72,6 +74,9 @@ def _studies(run: RunFolder) -> list[str]:
 
 
 def told(drawing: Drawing) -> str:
+    """All words of a drawing, whose title is no wider than itself: the mark had been cut off."""
+    title = drawing._suptitle  # pyright: ignore
+    assert title.get_window_extent(FigureCanvasAgg(drawing).get_renderer()).width <= drawing.bbox.width  # pyright: ignore
     return "\n".join(text.get_text() for text in drawing.findobj(Text))  # pyright: ignore
 
 

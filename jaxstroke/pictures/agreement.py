@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxstroke import files
+from jaxstroke.pictures.plots import PHANTOM
 
 _ACROSS = 3
 
@@ -89,7 +91,8 @@ def _grid(count: int, *, height: float) -> tuple[Figure, Sequence[Axes]]:
 
 
 def _save(figure: Figure, path: Path, title: str, *, phantom: bool) -> None:
-    figure.suptitle(title + (" [phantom data: this says nothing about real stroke]" if phantom else ""), fontsize=9)
+    lines = [textwrap.fill(title, int(12 * figure.get_figwidth()))]  # no wider than the picture
+    figure.suptitle("\n".join([*lines, *([PHANTOM] if phantom else [])]), fontsize=9)
     memory = io.BytesIO()
     figure.savefig(memory, format="png", dpi=110)
     plt.close(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,10 @@ from jaxstroke.data.study import Study
 from jaxstroke.pictures import tiles
 from jaxstroke.pictures.head import head_box, volumes
 from jaxstroke.pictures.overlay import value_range
-from jaxstroke.pictures.plots import save
+from jaxstroke.pictures.plots import PHANTOM, save
 
-_TILE_PIXELS = 130
+_TILE_PIXELS = 150  # at which lines are two pixels wide; no fewer are drawn on
 _MOST_SLICES = 8
-PHANTOM = "[phantom data: this says nothing about real stroke]"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,9 +83,9 @@ def along_slices(looked: Looked, path: Path, *, title: str, phantom: bool) -> No
 
 def _grid(rows: int, columns: int, *, more_below: float = 0.0) -> tuple[Any, Any]:
     """Axes without ticks; `more_below` inches are free under them."""
-    tall = 0.7 + 1.25 * rows + more_below
+    tall = 0.85 + 1.45 * rows + more_below
     figure, axes = plt.subplots(rows, columns, figsize=(max(5.2, 1.3 * columns + 0.5), tall), squeeze=False)
-    figure.subplots_adjust(0.09, 0.01 + more_below / tall, 0.99, 1 - 0.62 / tall, 0.04, 0.04)
+    figure.subplots_adjust(0.09, 0.01 + more_below / tall, 0.99, 1 - 0.78 / tall, 0.04, 0.04)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         for side in axis.spines.values():
@@ -123,5 +123,7 @@ def _size(looked: Looked, plane: tuple[int, slice, slice]) -> tuple[int, int]:
 
 
 def _finish(figure: Any, path: Path, title: str, told: str, *, phantom: bool) -> None:
-    figure.suptitle(f"{title}{f' {PHANTOM}' if phantom else ''}\n{told}", fontsize=7, y=0.995, va="top")
+    wide = int(14 * figure.get_figwidth())  # letters
+    lines = [textwrap.fill(line, wide) for line in (title, PHANTOM if phantom else "", told) if line]
+    figure.suptitle("\n".join(lines), fontsize=7, y=0.995, va="top")
     save(figure, path)

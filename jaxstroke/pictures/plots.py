@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from jaxstroke import files
 
+PHANTOM = "[phantom data: this says nothing about real stroke]"
+
 
 def curves(rows: Sequence[dict[str, Any]], path: Path, *, phantom: bool) -> None:
     """Draws the journal: losses on the left, validation Dice and HD95 on the right."""
@@ -31,7 +33,7 @@ def curves(rows: Sequence[dict[str, Any]], path: Path, *, phantom: bool) -> None
     other.plot(epochs, _column(rows, "hd95_mm"), color="tab:gray", linestyle="--")
     other.set_ylabel("validation HD95, mm (dashed)")
     if phantom:
-        figure.suptitle("phantom data: these figures say nothing about real stroke")
+        figure.suptitle(PHANTOM)
     save(figure, path)
 
 
