@@ -9,12 +9,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from test_parallel import words
+from test_parallel import assert_same_run, words
 
 from jaxstroke.runs.folder import RunFolder
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 REHEARSE = ROOT / "scripts" / "slurm" / "rehearse"
 TRAIN, FOLDS = (f"scripts/slurm/{name}.sbatch" for name in ("train", "crossval"))
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
+ON_DEVICES = os.environ["XLA_FLAGS"].replace("device_count=4", "device_count={}")
 LONG = 100_000  # epochs: until the test gives another number
 CHANGES: dict[str, Any] = {"training.steps_per_epoch": 10, "optimiser.learning_rate": 1e-6}
 
@@ -52,7 +54,14 @@ class Job:
     """A job that was submitted with an environment of its own, whose Python adds `--epochs` as the test says."""
 
     def __init__(
-        self, slurm: Any, folder: Path, script: str, options: tuple[str, ...], epochs: int, *more: str
+        self,
+        slurm: Any,
+        folder: Path,
+        script: str,
+        options: tuple[str, ...],
+        epochs: int,
+        *more: str,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.slurm, self.run, self.folder = slurm, folder / "run", folder
         self.give(epochs)
@@ -63,8 +72,9 @@ class Job:
         shared = {
             "JAXSTROKE_DEVICE": "cpu",
             "JAXSTROKE_ENV": str(folder / "environment"),
-            "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1"),
+            "XLA_FLAGS": ON_DEVICES.format(1),
             "PYTHONPATH": str(ROOT),
+            **variables,
         }
         log = f"--output={folder}/log"
         (folder / "scripts").symlink_to(ROOT / "scripts")
@@ -99,9 +109,9 @@ class Job:
         return [(one.state, one.highest) for one in self.slurm.ended() if one.job == self.number]
 
 
-def training(slurm: Any, folder: Path, epochs: int = LONG, **changes: Any) -> Job:
+def training(slurm: Any, folder: Path, variables: Mapping[str, str] = MappingProxyType({}), **changes: Any) -> Job:
     arguments = words(folder / "run", **{**CHANGES, **changes})
-    return Job(slurm, folder, TRAIN, TWO_NODES, epochs, *arguments)
+    return Job(slurm, folder, TRAIN, TWO_NODES, LONG, *arguments, variables=variables)
 
 
 def last_epoch(run: Path) -> int:
@@ -121,6 +131,48 @@ def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Pa
     (step,) = checkpoints.steps()
     assert 0 < step < LONG and checkpoints.damage(step) is None
     assert "it was asked to stop; everything is saved" in job.told
+
+
+def test_a_job_whose_time_is_up_comes_back_and_ends_as_one_process_does(slurm: Any, tmp_path: Path) -> None:
+    """Over two nodes, through a limit and a second turn: the steps, losses and weights of one undisturbed process.
+
+    Nothing is compiled in the second turn, neither by the process that wrote the programs nor by the other one.
+    """
+    compiled = tmp_path / "compiled"
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    job = training(slurm, tmp_path, kept)
+    job.until_saved()
+    minutes = _elapsed_minutes(slurm.job(job.number)["RunTime"])
+    # One to two minutes are left: the script's signal is due, and there is time to save.
+    _limit(slurm, job, minutes + 2)
+    job.until(lambda: slurm.job(job.number).get("Restarts") == "1")
+    _limit(slurm, job, minutes + 60)
+    programs = {path.name for path in compiled.glob("*-cache")}
+    epochs = last_epoch(job.run) + 2
+    job.give(epochs)
+    ended = job.wait()
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), job.told
+    assert "everything is saved; asking for another turn" in job.told
+    assert re.search(rf"resuming {job.run} from step \d+", job.told)
+    assert programs and {path.name for path in compiled.glob("*-cache")} == programs
+
+    alone = tmp_path / "alone"
+    command = [sys.executable, "-m", "jaxstroke.train", *words(alone, **CHANGES), "--epochs", str(epochs)]
+    done = subprocess.run(command, env={**os.environ, "XLA_FLAGS": ON_DEVICES.format(2)}, cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(alone, job.run)
+
+
+def _limit(slurm: Any, job: Job, minutes: int) -> None:
+    done = slurm.run("scontrol", "update", f"JobId={job.number}", f"TimeLimit={minutes}")
+    assert done.returncode == 0, done.stderr
+
+
+def _elapsed_minutes(run_time: str) -> int:
+    """Of what the queue writes: [days-]hours:minutes:seconds."""
+    days, _, clock = run_time.rpartition("-")
+    hours, minutes, _ = clock.split(":")
+    return 1440 * int(days or 0) + 60 * int(hours) + int(minutes)
 
 
 def test_a_job_goes_on_after_one_of_its_nodes_died(slurm: Any, tmp_path: Path) -> None:
