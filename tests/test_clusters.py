@@ -9,12 +9,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from jaxstroke.process import job, signals
 
 ROOT = Path(__file__).parent.parent
+MISTAKE = 2  # how a door ends that was asked for what cannot be
 TRAIN, FOLDS = (ROOT / "scripts" / "slurm" / name for name in ("train.sbatch", "crossval.sbatch"))
 
 
@@ -109,12 +111,55 @@ def test_the_schedulers_signal_reaches_the_training_and_its_code_comes_back(scri
 def test_the_jobset_starts_again_after_all_but_a_mistake() -> None:
     """A set starts a failed job again unless its own policy says otherwise, whatever made the job final."""
     spec = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())["spec"]
-    assert spec["failurePolicy"]["rules"] == [{"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}]
+    (policy,) = spec["failurePolicy"]["rules"]
+    assert (policy["action"], policy["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
     job = spec["replicatedJobs"][0]["template"]["spec"]
     (rule,) = job["podFailurePolicy"]["rules"]
     (container,) = job["template"]["spec"]["containers"]
     assert rule["action"] == "FailJob" and job["backoffLimit"] == 0
     assert rule["onExitCodes"] == {"containerName": container["name"], "operator": "In", "values": [2]}
+
+
+# Of jobset.x-k8s.io/v1alpha2 as it is published (its CustomResourceDefinition), what the file uses: of each place the words
+# that there are, those that must be there, and those of a fixed list.
+_RULE = ("action", "name", "onJobFailureReasons", "targetReplicatedJobs")
+_ACTIONS = ("FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts")
+_SPEC = ("coordinator", "failurePolicy", "managedBy", "network", "replicatedJobs", "startupPolicy", "successPolicy")
+_REPLICATED = ("dependsOn", "groupName", "name", "replicas", "template")
+
+
+def test_the_jobset_is_one_of_the_published_schema() -> None:
+    jobset = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())
+    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    assert set(jobset) == {"apiVersion", "kind", "metadata", "spec"} and set(jobset["spec"]) <= set(_SPEC)
+    policy = jobset["spec"]["failurePolicy"]
+    assert set(policy) <= {"maxRestarts", "restartStrategy", "rules"} and policy["maxRestarts"] > 0
+    for rule in policy["rules"]:
+        assert {"action", "name"} <= set(rule) <= set(_RULE) and rule["action"] in _ACTIONS
+    for replicated in jobset["spec"]["replicatedJobs"]:
+        assert {"name", "template"} <= set(replicated) <= set(_REPLICATED)
+
+
+def test_the_jobsets_job_is_one_of_kubernetes_own_schema_to_the_last_word() -> None:
+    jobset = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())
+    job_of_it = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}}
+    job_of_it |= jobset["spec"]["replicatedJobs"][0]["template"]
+    kubernetes_validate.validate(job_of_it, "1.37", strict=True)
+    job_of_it["spec"]["template"]["spec"]["containers"][0]["resorces"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="resorces"):
+        kubernetes_validate.validate(job_of_it, "1.37", strict=True)
+
+
+def test_the_jobset_leaves_time_to_save_and_tells_a_mistake_from_all_else() -> None:
+    """`Never`: a pod's end is the set's to judge, by its code; the time of grace is enough to save (see docs/faults)."""
+    spec = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())["spec"]
+    pod = spec["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    assert pod["terminationGracePeriodSeconds"] > 2 * signals.GRACE_S
+    (rule,) = spec["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"]
+    final = rule["onExitCodes"]["values"]
+    assert signals.REQUEUE not in final and job.PEER_GONE not in final
+    assert final == [MISTAKE]
 
 
 def test_the_jobset_gives_every_pod_what_the_launcher_is_recognised_by() -> None:
