@@ -9,10 +9,14 @@ import jax
 
 from jaxstroke import console
 from jaxstroke.errors import UserError
+from jaxstroke.process import job
 
 
 class Trace:
-    """Of `count` steps, when `start` are done; written into `folder`, where the first process of a job says so."""
+    """Of `count` steps, when `start` are done; written into `folder`.
+
+    Of a job the first process makes one: two of one machine would write into the same file.
+    """
 
     def __init__(self, folder: Path, start: int, count: int) -> None:
         self._folder, self._start, self._end = folder, start, start + count
@@ -28,7 +32,7 @@ class Trace:
             raise UserError(f"{asked}: the run ends with step {last_step}; give an earlier start or fewer steps")
 
     def before(self, step: int) -> None:
-        if step == self._start:
+        if step == self._start and job.first():
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._open = True
         if self._open:
