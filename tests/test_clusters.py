@@ -120,8 +120,8 @@ def test_the_jobset_starts_again_after_all_but_a_mistake() -> None:
     assert rule["onExitCodes"] == {"containerName": container["name"], "operator": "In", "values": [2]}
 
 
-# Of jobset.x-k8s.io/v1alpha2 as it is published (its CustomResourceDefinition), what the file uses: of each place the words
-# that there are, those that must be there, and those of a fixed list.
+# Of jobset.x-k8s.io/v1alpha2 as it is published (its CustomResourceDefinition), what the file uses: the words
+# that there are in each place.
 _RULE = ("action", "name", "onJobFailureReasons", "targetReplicatedJobs")
 _ACTIONS = ("FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts")
 _SPEC = ("coordinator", "failurePolicy", "managedBy", "network", "replicatedJobs", "startupPolicy", "successPolicy")
@@ -151,7 +151,7 @@ def test_the_jobsets_job_is_one_of_kubernetes_own_schema_to_the_last_word() -> N
 
 
 def test_the_jobset_leaves_time_to_save_and_tells_a_mistake_from_all_else() -> None:
-    """`Never`: a pod's end is the set's to judge, by its code; the time of grace is enough to save (see docs/faults)."""
+    """`Never`: a pod's end is the set's to judge, by its code; the time of grace is enough to save."""
     spec = yaml.safe_load((ROOT / "scripts" / "kubernetes" / "jobset.yaml").read_text())["spec"]
     pod = spec["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"

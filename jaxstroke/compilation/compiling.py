@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxstroke.compilation import collectives, hlo, targets, traffic
@@ -20,7 +19,7 @@ from jaxstroke.compilation.fitting import largest
 from jaxstroke.compilation.roofline import Roofline, roofline
 from jaxstroke.compilation.targets import GIB, Target
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Data, Experiment
+from jaxstroke.experiment import Experiment
 from jaxstroke.experiment.overrides import override
 from jaxstroke.models import apply, count
 from jaxstroke.training import program as training
@@ -110,7 +109,7 @@ def program(name: str, experiment: Experiment, mesh: Mesh) -> tuple[Any, tuple[A
     # How long an epoch is does not change what the program costs.
     built = training.build(experiment, mesh, steps_per_epoch=experiment.training.steps_per_epoch or 1)
     function = {"train": built.train, "forward": built.validate}[name]
-    return function, (built.shapes, abstract_batch(experiment.data))
+    return function, (built.shapes, apply.abstract_batch(experiment.data))
 
 
 def parameters(experiment: Experiment) -> int:
@@ -118,18 +117,6 @@ def parameters(experiment: Experiment) -> int:
     network = apply.build(experiment)
     key = jax.random.key(0)
     return count.parameters(jax.eval_shape(lambda: apply.initialise(network, experiment.data, key)))
-
-
-def abstract_batch(data: Data) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch, as `data.stream` makes them."""
-    shapes = {
-        "images": (apply.example_shape(data), jnp.float32),
-        "masks": (apply.mask_shape(data), jnp.float32),
-        "distance": (apply.mask_shape(data), jnp.float32),
-        "valid": (apply.valid_shape(data), jnp.bool_),
-        "index": ((), jnp.int32),
-    }
-    return {name: jax.ShapeDtypeStruct((data.batch, *shape), kind) for name, (shape, kind) in shapes.items()}
 
 
 def read(compiled: Any, target: Target, *, flops: float, compile_s: float = 0.0) -> Cost:

@@ -48,6 +48,18 @@ def valid_shape(data: Data) -> tuple[int, ...]:
     return data.kind.slices_lead(data.depth)
 
 
+def abstract_batch(data: Data) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch, as `data.stream` makes them."""
+    shapes = {
+        "images": (example_shape(data), jnp.float32),
+        "masks": (mask_shape(data), jnp.float32),
+        "distance": (mask_shape(data), jnp.float32),
+        "valid": (valid_shape(data), jnp.bool_),
+        "index": ((), jnp.int32),
+    }
+    return {name: jax.ShapeDtypeStruct((data.batch, *shape), kind) for name, (shape, kind) in shapes.items()}
+
+
 def inputs(batch: Mapping[str, jax.Array], data: Data) -> tuple[jax.Array, ...]:
     """What the network takes of a batch; of clips and volumes also which slices are there."""
     return (batch["images"], batch["valid"]) if data.kind.holds_slices else (batch["images"],)

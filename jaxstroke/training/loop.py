@@ -24,7 +24,7 @@ from jaxstroke.errors import UserError
 from jaxstroke.process import job
 from jaxstroke.runs.folder import RunFolder
 from jaxstroke.training.display import Report
-from jaxstroke.training.program import Program
+from jaxstroke.training.program import Program, compiled
 from jaxstroke.training.state import TrainState
 from jaxstroke.training.stop_request import StopRequest
 from jaxstroke.training.strip import Strip
@@ -147,6 +147,9 @@ class Training:
                 return self._ending(first_step, Reason.ALREADY_DONE)
             if self._epochs.ends_with(first_step) and self._out_of_patience(self._epochs.finished(first_step)):
                 return self._ending(first_step, Reason.NOT_FALLING)
+        if job.count() > 1:
+            self._program = compiled(self._program)
+            self._validation = Validation(self._program, self._cache, self._split.validation)
         with StopRequest(self._program.mesh) as stop:
             try:
                 ending = self._steps(first_step, self.last_step, stop)

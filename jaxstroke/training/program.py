@@ -18,6 +18,7 @@ from jaxstroke import sharding
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference.cascade import checked_first_stage
 from jaxstroke.models import apply
+from jaxstroke.process import job
 from jaxstroke.schedules import build_optimiser, learning_rate
 from jaxstroke.training import state as states
 from jaxstroke.training.epochs import Epochs
@@ -40,8 +41,8 @@ class Program:
     rate: optax.Schedule
     optimiser: optax.GradientTransformation
     shapes: TrainState
-    train: Callable[..., Any]
-    validate: Callable[..., Any]
+    train: Any
+    validate: Any
 
     def first_state(self, seed: int) -> TrainState:
         """The first weights, which depend on the seed alone, and a fresh optimiser."""
@@ -91,6 +92,21 @@ def build(experiment: Experiment, mesh: Mesh, *, steps_per_epoch: int) -> Progra
     validate = jax.jit(validation_step(experiment, network), in_shardings=given, out_shardings=replicated)
     shapes = sharding.with_shardings(shapes, state_sharding)
     return Program(experiment, mesh, epochs, network, rate, optimiser, shapes, train, validate)
+
+
+def compiled(program: Program) -> Program:
+    """The program with its steps compiled for these devices before either runs; of a job, in every process.
+
+    A process that has compiled, or found its program in the cache, long before the others would enter a sum over all
+    devices alone, and on a CPU give up there after 30 s.  A step under pmap cannot be compiled beforehand.
+    """
+    mesh, experiment = program.mesh, program.experiment
+    batch = sharding.with_shardings(apply.abstract_batch(experiment.data), sharding.batch_sharding(mesh))
+    validate, train = program.validate.lower(program.shapes, batch).compile(), program.train
+    if experiment.parallel.map == "jit":
+        train = train.lower(program.shapes, batch).compile()
+    job.wait_for_all()
+    return dataclasses.replace(program, train=train, validate=validate)
 
 
 def _mapped(
