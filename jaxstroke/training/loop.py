@@ -148,8 +148,7 @@ class Training:
             if self._epochs.ends_with(first_step) and self._out_of_patience(self._epochs.finished(first_step)):
                 return self._ending(first_step, Reason.NOT_FALLING)
         if job.count() > 1:
-            self._program = compiled(self._program)
-            self._validation = Validation(self._program, self._cache, self._split.validation)
+            self._program = self._validation.program = compiled(self._program)
         with StopRequest(self._program.mesh) as stop:
             try:
                 ending = self._steps(first_step, self.last_step, stop)

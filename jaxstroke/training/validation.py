@@ -34,7 +34,7 @@ class Validation:
         look: Callable[[str, np.ndarray, np.ndarray], None] | None = None,
     ) -> None:
         """`look` is shown each study that this process judges: mask and probabilities (D, H, W) of its first target."""
-        self._program = program
+        self.program = program
         self._experiment = program.experiment
         patience_epochs = self._experiment.training.patience_epochs
         if not studies and patience_epochs is not None:
@@ -70,7 +70,7 @@ class Validation:
         total, count = 0.0, 0.0
         data = self._experiment.data
         for batch in stream.ordered_batches(self._cache, self._studies, data, rows=self._rows):
-            figures = self._program.validate(state, sharding.to_devices(batch, self._program.mesh))
+            figures = self.program.validate(state, sharding.to_devices(batch, self.program.mesh))
             total += float(figures["loss"]) * float(figures["count"])
             count += float(figures["count"])
             if asked_to_stop():
