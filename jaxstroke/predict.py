@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "run", metavar="RUN", nargs="+", help="the run folder that train wrote; of several, or of crossval's, the mean"
     )
-    parser.add_argument("study", metavar="STUDY", help="a study's folder, or a data set with many")
+    parser.add_argument("study", metavar="STUDY", help="a study's folder, or a data set with many; or several of them")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="the folder for what is predicted")
     parser.add_argument(
         "--intermediates",
@@ -40,18 +40,28 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="predict a study that lacks some of the images, with 0 in their place; every output says so",
     )
+    parser.add_argument(
+        "--as",
+        dest="naming",
+        default="",
+        choices=("isles2018", "isles2022", "isles2024", "bids"),
+        help="name files as that challenge asks for, or as a BIDS derivative; default: as the study's data set does",
+    )
     return parser
 
 
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
-    console.say(f"predicting {args.study} with {', '.join(args.run)}")
     from jaxstroke import files, sharding
-    from jaxstroke.data.layouts import find_layout, study_from_folder
+    from jaxstroke.data.layouts import find_layout
+    from jaxstroke.data.lookup import studies_at
     from jaxstroke.errors import UserError
-    from jaxstroke.inference import many, members, predictor, system, written
+    from jaxstroke.inference import derivative, many, members, naming, predictor, system, written
     from jaxstroke.phantoms.marker import phantom_facts
     from jaxstroke.process import compiled_programs
+
+    args.run, roots = _apart(args.run, args.study)
+    console.say(f"predicting {', '.join(map(str, roots))} with {', '.join(args.run)}")
 
     compiled_programs.keep()
     runs = members.runs_of([Path(one) for one in args.run])
@@ -62,13 +72,15 @@ def main(arguments: list[str]) -> int:
             console.say(path)
         return 0
     layout = find_layout(run.experiment().data.layout)
-    root = Path(args.study)
-    cases = layout.find(root) if layout.recognises(root) else [study_from_folder(root, layout)]
+    found = {root: studies_at(root, layout) for root in roots}
+    cases = [case for here in found.values() for case in here]
+    names_of = naming.naming(args.naming)
+    naming.check_apart(names_of, cases)
     trained, experiment = system.trained(
         runs, intermediates=names, mirrored=args.mirror, mirrored_uncalibrated=sharding.on_accelerator()
     )
     console.say(f"masks: {trained.rule}")
-    phantom = phantom_facts(root) is not None
+    phantoms = {case.study for root, here in found.items() for case in here if phantom_facts(root) is not None}
     out = Path(args.out)
     trained_on_phantom = any(one.about()["phantom"] for one in runs)
     if trained_on_phantom:
@@ -76,11 +88,11 @@ def main(arguments: list[str]) -> int:
     write = functools.partial(
         written.write,
         out,
-        layout,
         system=trained,
         targets=experiment.data.targets,
-        phantom=phantom,
+        phantoms=phantoms,
         uncertainty=args.uncertainty,
+        naming=names_of,
     )
     with console.bar("predicting", len(cases), "studies") as advance:
         outcome = many.predict(cases, trained, write, advance, allow_missing=args.allow_missing)
@@ -91,7 +103,7 @@ def main(arguments: list[str]) -> int:
         "rule": trained.rule,
         "cost": trained.cost(),
         "trained_on_phantom": trained_on_phantom,
-        "studies_are_phantom": phantom,
+        "studies_are_phantom": bool(phantoms),
         "not_a_medical_device": True,
         "predictions": outcome.done,
         "failed": outcome.failed,
@@ -99,6 +111,8 @@ def main(arguments: list[str]) -> int:
     written.make(out)
     files.write_json(out / "predictions.json", facts)
     files.write_text(out / "lesions.csv", written.lesions_csv(outcome.done))
+    if args.naming == "bids":
+        derivative.describe(out, outcome.done, runs)
     for line in outcome.done:
         _tell(line)
     console.say(trained.cost())
@@ -110,13 +124,23 @@ def main(arguments: list[str]) -> int:
         console.error(f"{names}; the others are written, and {out / 'predictions.json'} says why")
         return 1
     annotated = any(target in case.masks for case in cases for target in experiment.data.targets)
-    if len(runs) > 1 and annotated and layout.recognises(root):
-        console.next_command("evaluate", *args.run, "--data", args.study, "-o", "evaluated")
+    if len(runs) > 1 and annotated and layout.recognises(roots[0]):
+        console.next_command("evaluate", *args.run, "--data", str(roots[0]), "-o", "evaluated")
     elif len(runs) == 1 and run.about()["split"]["test"]:
         console.next_command("evaluate", *args.run)
     else:  # no study here was held out, or there is nothing to judge by
         console.next_command("export", str(run.path), "-o", "exported")
     return 0
+
+
+def _apart(words: list[str], last: str) -> tuple[list[str], list[Path]]:
+    """The runs, which come first, and the studies: at least the first word is a run and the last a study."""
+    from jaxstroke.runs import place
+
+    count = 1
+    while count < len(words) and place.holds_run(Path(words[count])):
+        count += 1
+    return words[:count], [Path(word) for word in (*words[count:], last)]
 
 
 def _tell(line: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from small_runs import above_half, small_experiment
 from small_studies import isles2022_root, lesion
 
-from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.prepare import prepare
 from jaxstroke.data.study import Study, read_study
 from jaxstroke.experiment import Augment
@@ -131,8 +130,7 @@ def test_what_is_written(study: Study, tmp_path: Path) -> None:
     seen = {"head (mL)": (100.0, 200.0)}
     known = Doubts((Calibration(7, False, 1.0, Rule(), 0.9, {"lesion": (0.0,) * 9}, seen),))
     system = System("s", "s", ("DWI",), lambda _: answer, above_half, doubts=known)
-    layout = find_layout("isles2022")
-    (told,) = written.write(tmp_path, layout, study, answer, system, ("lesion",), phantom=False, uncertainty=True)
+    (told,) = written.write(tmp_path, study, answer, system, ("lesion",), uncertainty=True)
     assert told["interval"] == {"low_ml": pytest.approx(0.512), "high_ml": pytest.approx(0.512), "level": 0.9}
     assert told["lesions"] == 1 and told["each_lesion"][0]["probability"] == pytest.approx(0.9)
     assert told["unlike"] == ["head (mL) is 9; 100 to 200 in training"]

@@ -14,7 +14,6 @@ from small_studies import isles2022_root, lesion
 
 from jaxstroke.augment import augment
 from jaxstroke.data.case import Case
-from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.prepare import prepare
 from jaxstroke.data.study import Study, read_study
 from jaxstroke.errors import UserError
@@ -69,8 +68,7 @@ def predicted(case: Case, out: Path, *, allow_missing: bool) -> many.Outcome:
         return Answer((study.images["DWI"] > 110)[..., None].astype(np.float32), {})
 
     system = System("bright", "Bright", ("DWI", "ADC"), bright, lambda values, spacing_mm: values > 0.5)
-    layout = find_layout("isles2022")
-    write = functools.partial(written.write, out, layout, system=system, targets=("lesion",), phantom=False)
+    write = functools.partial(written.write, out, system=system, targets=("lesion",))
     return many.predict([case], system, write, lambda *_, **__: None, allow_missing=allow_missing)
 
 

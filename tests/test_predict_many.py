@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import small_runs
 from small_runs import above_half
-from small_studies import isles2022_root, lesion, save
+from small_studies import head, isles2022_root, lesion, save
 
+from jaxstroke import files
+from jaxstroke import predict as predict_door
+from jaxstroke.data import lookup
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout
-from jaxstroke.data.study import Study
+from jaxstroke.data.study import Grid, Study
 from jaxstroke.errors import UserError
-from jaxstroke.inference import many, written
-from jaxstroke.inference.predictor import Answer
+from jaxstroke.experiment import catalogue
+from jaxstroke.experiment.overrides import override
+from jaxstroke.files import nifti
+from jaxstroke.inference import derivative, many, naming, written
+from jaxstroke.inference.predictor import Answer, Predictor
 from jaxstroke.inference.system import System
+from jaxstroke.models import apply
+from jaxstroke.runs.folder import RunFolder
 
 SHAPE = (4, 10, 8)
 
@@ -26,10 +39,9 @@ def bright(study: Study) -> Answer:
 
 def predict(cases: list[Case], out: Path) -> many.Outcome:
     system = System("bright", "Bright", ("DWI",), bright, above_half)
-    layout = find_layout("isles2022")
 
     def write(study: Study, answer: Answer) -> list[dict]:
-        return written.write(out, layout, study, answer, system, ("lesion",), phantom=False)
+        return written.write(out, study, answer, system, ("lesion",))
 
     return many.predict(cases, system, write, lambda *_, **__: None)
 
@@ -69,3 +81,134 @@ def test_a_folder_that_cannot_be_written_is_no_fault_of_a_study(tmp_path: Path) 
     (tmp_path / "out").touch()
     with pytest.raises(UserError, match="out: this folder cannot be made"):
         predict(cases, tmp_path / "out")
+
+
+def test_the_next_study_is_read_and_the_last_written_while_the_network_sees_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading, network and writing of three studies at the same time, and never more than that."""
+    cases = isles2022_root(tmp_path / "data", [lesion(SHAPE, {})] * 5)
+    names = [case.study for case in cases]
+    begun = {(what, name): threading.Event() for what in ("read", "answer") for name in names}
+    read_now = many.read_study
+
+    def read(case: Case, *words: object, **options: object) -> Study:
+        begun["read", case.study].set()
+        return read_now(case, *words, **options)  # type: ignore[arg-type]
+
+    def answer(study: Study) -> Answer:
+        place = names.index(study.case.study)
+        begun["answer", study.case.study].set()
+        if place + 1 < len(names):
+            assert begun["read", names[place + 1]].wait(10), "the next study is read beside the network"
+        assert not any(begun["read", name].is_set() for name in names[place + 2 :]), "one ahead, no more"
+        return bright(study)
+
+    def write(study: Study, given: Answer) -> list[dict]:
+        place = names.index(study.case.study)
+        if place + 1 < len(names):
+            assert begun["answer", names[place + 1]].wait(10), "the network goes on beside the writing"
+        return [{"study": study.case.study}]
+
+    monkeypatch.setattr(many, "read_study", read)
+    system = System("bright", "Bright", ("DWI",), answer, lambda values, spacing_mm: values > 0.5)
+    outcome = many.predict(cases, system, write, lambda *_, **__: None)
+    assert [line["study"] for line in outcome.done] == names and not outcome.failed
+
+
+def test_studies_of_any_shape_are_one_compilation(header_of: Callable[[tuple[int, ...]], nifti.Header]) -> None:
+    """Six shapes, smaller and larger than the network's window, of one slice and of more than it takes at a time."""
+    experiment = override(
+        catalogue.load("unet_isles22", scale="small"), {"data.size": 32, "data.spacing_mm": 2.0, "model.width": 2}
+    )
+    network = apply.build(experiment)
+    drawn = jax.jit(lambda key: apply.initialise(network, experiment.data, key))(jax.random.key(0))
+    predictor = Predictor(experiment, drawn)
+    shapes = [(1, 20, 24), (3, 32, 32), (11, 40, 28), (2, 57, 61), (9, 33, 80), (17, 25, 31)]
+    for seed, shape in enumerate(shapes):
+        images = {word: head(shape, seed) for word in ("DWI", "ADC")}
+        case = Case("s", "p", {}, {}, "isles2022")
+        study = Study(case, images, {}, (5.0, 2.0, 2.0), Grid(header_of(shape), np.array([[2, 1], [1, 1], [0, 1]])))
+        assert predictor.study(study).probabilities.shape == (*shape, 1)
+    assert predictor._run._cache_size() == 1
+
+
+@pytest.fixture
+def header_of(tmp_path: Path) -> Callable[[tuple[int, ...]], nifti.Header]:
+    return lambda shape: nifti.read_header(save(tmp_path / "any.nii", np.zeros(shape[::-1], np.uint8)))
+
+
+# --- what the files are called ---
+
+
+RELEASE = Case("sub-strokecase0001", "p", {"DWI": Path("x/sub-strokecase0001_ses-0001_dwi.nii.gz")}, {}, "isles2022")
+SESSION = Case("1", "1", {"ADC": Path("sub-1_ses-2_adc.nii.gz")}, {}, "isles2022")
+OWN = Case("a 1", "p", {"CT": Path("a 1/ct.nii.gz"), "Tmax": Path("a 1/tmax.nii.gz")}, {}, "folder")
+PERFUSION = Case("case_1", "p", {"MTT": Path("SMIR.Brain.XX.O.CT_MTT.345564.nii")}, {}, "isles2018")
+
+
+@pytest.mark.parametrize(
+    ("word", "case", "kind", "target", "expected"),
+    [
+        ("", RELEASE, "mask", "", "sub-strokecase0001_ses-0001_msk.nii.gz"),
+        ("", RELEASE, "probability", "", "sub-strokecase0001_ses-0001_msk_probability.nii.gz"),
+        ("", RELEASE, "picture", "ADC/R1", "sub-strokecase0001_ses-0001_msk_adc-r1.png"),
+        ("", RELEASE, "decoder1/gate", "", "sub-strokecase0001_ses-0001_msk_decoder1-gate.nii.gz"),
+        ("isles2018", PERFUSION, "mask", "", "SMIR.jaxstroke.345564.nii"),
+        ("isles2018", PERFUSION, "probability", "", "SMIR.jaxstroke.345564_probability.nii"),
+        ("isles2022", RELEASE, "mask", "", "images/stroke-lesion-segmentation/sub-strokecase0001_ses-0001_dwi.mha"),
+        ("isles2022", RELEASE, "probability", "", "sub-strokecase0001_probability.nii.gz"),
+        ("isles2024", OWN, "mask", "", "images/stroke-lesion-segmentation/ct.mha"),
+        ("bids", SESSION, "mask", "", "sub-1/ses-2/dwi/sub-1_ses-2_desc-jaxstroke_mask.nii.gz"),
+        ("bids", OWN, "mask", "ADC/R1", "sub-a1/anat/sub-a1_label-ADCR1_desc-jaxstroke_mask.nii.gz"),
+        ("bids", OWN, "probability", "", "sub-a1/anat/sub-a1_desc-jaxstroke_probseg.nii.gz"),
+        ("bids", OWN, "entropy", "", "sub-a1/anat/sub-a1_desc-jaxstrokeEntropy_map.nii.gz"),
+    ],
+)  # fmt: skip
+def test_names(word: str, case: Case, kind: str, target: str, expected: str) -> None:
+    assert naming.naming(word)(case, kind, target) == Path(expected)
+
+
+def test_two_studies_of_one_name_are_refused_before_any_is_predicted() -> None:
+    other = dataclasses.replace(RELEASE, images={"DWI": Path("y/sub-strokecase0001_ses-0001_dwi.nii.gz")})
+    naming.check_apart(naming.naming("bids"), [RELEASE, OWN])
+    with pytest.raises(UserError, match=r"the masks of x/.* and of y/.* would both bear this name"):
+        naming.check_apart(naming.naming(), [RELEASE, OWN, other])
+
+
+def test_a_bids_derivative_says_what_made_it(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    files.write_sealed(run.path / "experiment.json", dataclasses.asdict(catalogue.load("unet_isles22", scale="small")))
+    files.write_sealed(run.path / "about.json", small_runs.about(True, tmp_path, ["a"]))
+    files.write_json(run.path / "checkpoints" / "step-00000003" / "manifest.json", {})
+    mask = tmp_path / "out" / naming.naming("bids")(RELEASE, "mask", "")
+    derivative.describe(tmp_path / "out", [{"mask": str(mask), "target": "lesion", "missing": ["ADC"]}], [run])
+    described = files.read_json(tmp_path / "out" / "dataset_description.json")
+    assert described["DatasetType"] == "derivative" and described["GeneratedBy"][0]["Name"] == "jaxstroke"
+    sidecar = files.read_json(mask.with_name(mask.name.replace(".nii.gz", ".json")))
+    (made_by,) = sidecar["Runs"]
+    assert (made_by["Network"], made_by["Run"], made_by["Data"]) == ("unet_isles22", "run", "0123456789abcdef")
+    assert made_by["Checksum"].startswith("step-00000003:") and made_by["TrainedOnPhantom"] is True
+    assert "not a medical device" in sidecar["Warning"] and sidecar["Missing"] == ["ADC"]
+
+
+def test_runs_and_studies_are_told_apart(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        files.write_json(tmp_path / name / "experiment.json", {})
+    words = [str(tmp_path / name) for name in ("a", "b", "s1", "s2", "s3")]
+    assert predict_door._apart(words[:4], words[4]) == (words[:2], [Path(word) for word in words[2:]])
+    assert predict_door._apart(words[2:3], words[0]) == (words[2:3], [Path(words[0])])
+
+
+def test_studies_of_another_layout_are_found_where_the_runs_own_is_not(tmp_path: Path) -> None:
+    for word in ("dwi", "adc"):
+        save(tmp_path / "flat" / f"a1_{word}.nii.gz", np.ones((4, 4, 4), np.float32))
+        save(tmp_path / "flat" / f"b2_{word}.nii.gz", np.ones((4, 4, 4), np.float32))
+    (one,) = isles2022_root(tmp_path / "own", [lesion(SHAPE, {})])
+    layout = find_layout("isles2022")
+    assert [case.study for case in lookup.studies_at(tmp_path / "flat", layout)] == ["a1", "b2"]
+    assert [case.layout for case in lookup.studies_at(tmp_path / "own", layout)] == ["isles2022"]
+    assert [case.study for case in lookup.studies_at(tmp_path / "own" / one.study, layout)] == [one.study]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no study of ISLES 2022 lies there"):
+        lookup.studies_at(tmp_path / "empty", layout)

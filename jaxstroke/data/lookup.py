@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxstroke.data.case import Case
-from jaxstroke.data.layouts import LAYOUTS, Layout, detect_layout, find_layout
+from jaxstroke.data.layouts import LAYOUTS, Layout, detect_layout, find_layout, study_from_folder
 from jaxstroke.errors import UserError
 
 
@@ -23,6 +23,20 @@ def look_up(path: Path, layout: str = "") -> tuple[Layout, list[Case]]:
                 return chosen, [one]
         raise
     return chosen, chosen.find(path)
+
+
+def studies_at(path: Path, layout: Layout) -> list[Case]:
+    """The studies that lie there in this layout, else in whichever is recognised."""
+    if layout.recognises(path):
+        return layout.find(path)
+    try:
+        return [study_from_folder(path, layout)]
+    except UserError:
+        try:
+            return look_up(path)[1]
+        except UserError:
+            pass
+        raise
 
 
 def studies_in(path: Path, layout: Layout) -> list[Case]:

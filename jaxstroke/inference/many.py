@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxstroke import console
@@ -36,34 +35,42 @@ def predict(
     """Predicts every study and hands it to `write`, whose own failure ends all: no study's fault.
 
     `allow_missing`: where a study lacks an image, the network sees 0 there.
-    While a study is predicted the next is read, and no more than these two are held.
     """
     outcome = Outcome([], [])
-    read = functools.partial(_read, system=system, allow_missing=allow_missing)
-    for case, found in zip(cases, _one_ahead(cases, read), strict=True):
-        try:
-            study = found.result()
-            answer = system.answer(study)
-        except UserError as error:
-            outcome.failed.append({"study": case.study, "file": _file(case, str(error)), "reason": str(error)})
-            if len(cases) > 1:
-                console.warn(f"study {case.study} is left out: {error}")
-        else:
-            outcome.done.extend(write(study, answer))
-        advance(1, note=case.study)
+    # While the network sees one study, the next is read and the one before is written: three are in memory, no more.
+    with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer:
+        writing: concurrent.futures.Future[list[dict[str, Any]]] | None = None
+        ahead = reader.submit(_read, cases[0], system, allow_missing=allow_missing)
+        for case, following in itertools.zip_longest(cases, cases[1:]):
+            try:
+                study = ahead.result()
+            except UserError as error:
+                study = None
+                _failed(outcome, case, error, alone=len(cases) == 1)
+            if following is not None:
+                ahead = reader.submit(_read, following, system, allow_missing=allow_missing)
+            answer = _answer(outcome, case, study, system, alone=len(cases) == 1) if study else None
+            if writing:
+                outcome.done.extend(writing.result())
+            writing = writer.submit(write, study, answer) if study and answer else None
+            advance(1, note=case.study)
+        if writing:
+            outcome.done.extend(writing.result())
     return outcome
 
 
-def _one_ahead(cases: Sequence[Case], read: Callable[[Case], Study]) -> Iterator[Future[Study]]:
-    """What is read of each case, or why it cannot be; the reading of the next begins when one is asked for."""
-    with ThreadPoolExecutor(1) as reader:
-        following = iter(cases)
-        waiting = [reader.submit(read, case) for case in itertools.islice(following, 1)]
-        for _ in cases:
-            found = waiting.pop()
-            found.exception()  # waits for it, so that no more than one is read ahead
-            waiting += [reader.submit(read, case) for case in itertools.islice(following, 1)]
-            yield found
+def _answer(outcome: Outcome, case: Case, study: Study, system: System, *, alone: bool) -> Answer | None:
+    try:
+        return system.answer(study)
+    except UserError as error:
+        _failed(outcome, case, error, alone=alone)
+        return None
+
+
+def _failed(outcome: Outcome, case: Case, error: UserError, *, alone: bool) -> None:
+    outcome.failed.append({"study": case.study, "file": _file(case, str(error)), "reason": str(error)})
+    if not alone:
+        console.warn(f"study {case.study} is left out: {error}")
 
 
 def _read(case: Case, system: System, *, allow_missing: bool) -> Study:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxstroke.data.layouts import Layout
 from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
 from jaxstroke.files.nifti import write_volume
 from jaxstroke.inference.doubts import each_lesion, entropy_bits
+from jaxstroke.inference.naming import Naming, after_layout
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
 from jaxstroke.metrics import overlap
@@ -23,30 +23,38 @@ from jaxstroke.pictures.overlay import overlay
 
 
 def write(
-    out: Path, layout: Layout, study: Study, answer: Answer, system: System, targets: tuple[str, ...], *, phantom: bool,
+    out: Path,
+    study: Study,
+    answer: Answer,
+    system: System,
+    targets: tuple[str, ...],
+    *,
+    phantoms: Collection[str] = (),
     uncertainty: bool = False,
+    naming: Naming = after_layout,
 ) -> list[dict[str, Any]]:
-    """Writes a study's answer under the name that its data set's challenge asks for; returns what to tell of it."""
+    """Writes a study's answer under the names that `naming` gives its files; returns what to tell of it.
+
+    `phantoms` names the studies whose pictures say that they are phantoms.
+    """
     make(out)
-    stem, ending = _parts(layout.prediction_name(study.case))
-    maps = {path: out / f"{stem}_{path.replace('/', '-')}{ending}" for path in answer.maps}
+    maps = {path: out / naming(study.case, path, "") for path in answer.maps}
     for path, values in answer.maps.items():
         _write_volume(maps[path], values.astype(np.float32), study)
     told, unlike = [], system.doubts.unlike(answer)
     for index, target in enumerate(targets):
         values = answer.probabilities[..., index].astype(np.float32)
         mask = system.mask(values, study.spacing_mm)
-        name = stem if len(targets) == 1 else f"{stem}_{target.replace('/', '-').lower()}"
-        files = {
-            "mask": out / f"{name}{ending}",
-            "probability": out / f"{name}_probability{ending}",
-            "picture": out / f"{name}.png",
-        }
+        shown = target if len(targets) > 1 else ""
+        files = {kind: out / naming(study.case, kind, shown) for kind in ("mask", "probability", "picture")}
         _write_volume(files["mask"], mask.astype(np.uint8), study)
         _write_volume(files["probability"], values, study)
         if uncertainty:
-            files |= _write_uncertainty(out, f"{name}_{{}}{ending}", answer, index, study)
-        title = f"{study.case.study}{' [phantom]' if phantom else ''}{without(study.missing)}: {target}"
+            files |= _write_uncertainty(
+                lambda word, shown=shown: out / naming(study.case, word, shown), answer, index, study
+            )
+        marks = f"{' [phantom]' if study.case.study in phantoms else ''}{without(study.missing)}"
+        title = f"{study.case.study}{marks}: {target}"
         overlay(study, mask, values, files["picture"], title=title)
         told.append(
             {
@@ -63,14 +71,14 @@ def write(
     return told
 
 
-def _write_uncertainty(out: Path, name: str, answer: Answer, index: int, study: Study) -> dict[str, Path]:
+def _write_uncertainty(place: Callable[[str], Path], answer: Answer, index: int, study: Study) -> dict[str, Path]:
     """The entropy of each voxel, and with several passes their spread."""
     maps = {"entropy": entropy_bits(answer.probabilities[..., index])}
     if answer.spread is not None:
         maps["spread"] = answer.spread[..., index]
     for word, values in maps.items():
-        _write_volume(out / name.format(word), values.astype(np.float32), study)
-    return {word: out / name.format(word) for word in maps}
+        _write_volume(place(word), values.astype(np.float32), study)
+    return {word: place(word) for word in maps}
 
 
 def _sure(
@@ -120,8 +128,3 @@ def make(out: Path) -> None:
 def _write_volume(path: Path, values: np.ndarray, study: Study) -> None:
     """On the study's own grid, so that a viewer lays it over the study's images."""
     write_volume(path, study.grid.to_file(values), like=study.grid.header)
-
-
-def _parts(name: str) -> tuple[str, str]:
-    ending = ".nii.gz" if name.endswith(".nii.gz") else ".nii"
-    return name[: -len(ending)], ending

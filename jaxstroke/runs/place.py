@@ -24,6 +24,13 @@ def _stem(experiment: Experiment) -> str:
     return "-".join([experiment.name, *(["small"] if experiment.scale == "small" else [])])
 
 
+def holds_run(path: Path) -> bool:
+    """Whether a folder is a run's, or that of a cross-validation."""
+    return any((path / name).is_file() for name in ("experiment.json", "summary.json")) or any(
+        path.glob("fold-*/experiment.json")
+    )
+
+
 def state_of(run: Path) -> str:
     """A fingerprint of a run's finished checkpoints: another one once it was trained further."""
     manifests = sorted((run / "checkpoints").glob("step-*/manifest.json"))
