@@ -143,6 +143,7 @@ def header_of(tmp_path: Path) -> Callable[[tuple[int, ...]], nifti.Header]:
 
 RELEASE = Case("sub-strokecase0001", "p", {"DWI": Path("x/sub-strokecase0001_ses-0001_dwi.nii.gz")}, {}, "isles2022")
 SESSION = Case("1", "1", {"ADC": Path("sub-1_ses-2_adc.nii.gz")}, {}, "isles2022")
+CONTAINER = Case("1a2b", "1a2b", {"DWI": Path("dwi-brain-mri/1a2b.mha")}, {}, "isles2022")
 OWN = Case("a 1", "p", {"CT": Path("a 1/ct.nii.gz"), "Tmax": Path("a 1/tmax.nii.gz")}, {}, "folder")
 PERFUSION = Case("case_1", "p", {"MTT": Path("SMIR.Brain.XX.O.CT_MTT.345564.nii")}, {}, "isles2018")
 
@@ -159,6 +160,9 @@ PERFUSION = Case("case_1", "p", {"MTT": Path("SMIR.Brain.XX.O.CT_MTT.345564.nii"
         ("isles2022", RELEASE, "mask", "", "images/stroke-lesion-segmentation/sub-strokecase0001_ses-0001_dwi.mha"),
         ("isles2022", RELEASE, "probability", "", "sub-strokecase0001_probability.nii.gz"),
         ("isles2024", OWN, "mask", "", "images/stroke-lesion-segmentation/ct.mha"),
+        ("", CONTAINER, "mask", "", "1a2b_msk.mha"),
+        ("", CONTAINER, "probability", "", "1a2b_msk_probability.mha"),
+        ("isles2022", CONTAINER, "mask", "", "images/stroke-lesion-segmentation/1a2b.mha"),
         ("bids", SESSION, "mask", "", "sub-1/ses-2/dwi/sub-1_ses-2_desc-jaxstroke_mask.nii.gz"),
         ("bids", OWN, "mask", "ADC/R1", "sub-a1/anat/sub-a1_label-ADCR1_desc-jaxstroke_mask.nii.gz"),
         ("bids", OWN, "probability", "", "sub-a1/anat/sub-a1_desc-jaxstroke_probseg.nii.gz"),

@@ -1,4 +1,4 @@
-"""NIfTI files: read with a guard, written atomically.
+"""NIfTI files, and MetaImages beside them: read with a guard, written atomically.
 
 A file is not trusted.  Its header is read first and bounds what is read after it; voxels are unpacked piece by
 piece straight into the float32 result, so neither a header that claims 2000^3 voxels nor a compressed file that
@@ -11,6 +11,7 @@ import dataclasses
 import gzip
 import io
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -22,7 +23,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from jaxstroke.errors import UserError
-from jaxstroke.files import opened
+from jaxstroke.files import metaimage, opened
 from jaxstroke.files.atomic import whole_file
 
 # Twice a perfusion series of 512 x 512 x 16 voxels and 64 time points: 2 GiB as float32.
@@ -60,6 +61,7 @@ class Header:
       scale: (scl_slope, scl_inter), None where the stored values are meant as they are.
       offset: byte at which the voxels begin.
       raw: nibabel's header, which is copied when a prediction is written like its input.
+      deflated: whether the voxels alone are packed, as a MetaImage's may be.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class Header:
     scale: tuple[float | None, float | None]
     offset: int
     raw: Nifti1Header
+    deflated: bool = False
 
     def disagreement(self) -> str | None:
         """Says how the header contradicts itself about where the voxels lie, or returns None.
@@ -115,6 +118,8 @@ def fill(array: np.ndarray, header: Header) -> None:
             raise UserError(f"{path}: it was changed while it was read; try again")
         _check_length(header, packing)
         stream.seek(header.offset)
+        if header.deflated:
+            stream = cast(BinaryIO, metaimage.Inflated(stream))
         bad = _fill(array, header, stream)
         # Reading on to the end also has the checksum of a compressed file verified.
         if len(stream.read(_MAX_TAIL_BYTES + 1)) > _MAX_TAIL_BYTES:
@@ -127,6 +132,9 @@ def fill(array: np.ndarray, header: Header) -> None:
 
 def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
     start = stream.read(4)
+    if start in metaimage.STARTS:
+        stream.seek(0)
+        return _of_metaimage(path, metaimage.describe(path, stream), max_voxels)
     size = next((size for size in _HEADERS for order in ("little", "big") if int.from_bytes(start, order) == size), 0)  # type: ignore[arg-type]
     block = start + stream.read(size - 4) if size else b""
     if not size or len(block) < size:
@@ -143,35 +151,59 @@ def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
         raise UserError(f"{path}: its NIfTI header is broken ({error})") from None
     if bytes(raw["magic"].item())[:3] != _MAGIC[size][:3]:
         raise UserError(f"{path}: this is not a single-file NIfTI (.nii or .nii.gz)")
+    if not size <= offset <= _MAX_HEADER_BYTES:
+        raise UserError(f"{path}: its header puts the voxels at byte {offset}")
+    shape = _checked(path, raw_shape, kind, affine, spacing, max_voxels)
+    return Header(path, shape, affine, (spacing[0], spacing[1], spacing[2]), scale, offset, raw)
+
+
+def _of_metaimage(path: Path, told: metaimage.Description, max_voxels: int) -> Header:
+    shape = _checked(path, told.shape, told.kind, told.affine, told.spacing_mm, max_voxels)
+    raw = Nifti1Header(endianness=">" if told.kind.byteorder == ">" else "<")
+    raw.set_data_dtype(told.kind)
+    raw.set_data_shape((1, 1, 1))
+    raw.set_zooms(told.spacing_mm)
+    raw.set_xyzt_units("mm", "sec")
+    raw.set_sform(told.affine, code=1)
+    raw.set_qform(told.affine, code=1)
+    spacing = told.spacing_mm
+    return Header(
+        path, shape, told.affine, (spacing[0], spacing[1], spacing[2]), (None, None), told.offset, raw, told.packed
+    )
+
+
+def _checked(
+    path: Path, raw_shape: tuple[int, ...], kind: np.dtype, affine: np.ndarray, spacing: tuple[float, ...], most: int
+) -> tuple[int, ...]:
+    """The shape of what a header tells, if all of it can be meant and it claims no more than `most` voxels."""
     shape = raw_shape[:3] + tuple(n for n in raw_shape[3:] if n != 1)
     if len(raw_shape) < 3 or len(shape) > 4 or min(raw_shape) < 1:
         raise WrongDimensions(f"{path}: its shape is {raw_shape}; a volume (X, Y, Z) or series (X, Y, Z, T) is needed")
-    if math.prod(shape) > max_voxels:
-        raise UserError(f"{path}: its header claims {shape} voxels, more than the {max_voxels:,} that are read")
+    if math.prod(shape) > most:
+        raise UserError(f"{path}: its header claims {str(shape)[:80]} voxels, more than the {most:,} that are read")
     if kind.kind not in "iuf" or kind.itemsize > 8:
         raise UserError(f"{path}: its voxels are of type {kind}; real numbers of at most 64 bits are needed")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UserError(f"{path}: its affine is not invertible")
     if len(spacing) != 3 or not all(math.isfinite(step) and step > 0 for step in spacing):
         raise UserError(f"{path}: its voxel size is {spacing}; positive numbers of mm are needed")
-    if not size <= offset <= _MAX_HEADER_BYTES:
-        raise UserError(f"{path}: its header puts the voxels at byte {offset}")
-    return Header(path, shape, affine, (spacing[0], spacing[1], spacing[2]), scale, offset, raw)
+    return shape
 
 
 def _check_length(header: Header, packing: opened.Packing) -> None:
     """What the length on disk, or the archive's own word on it, tells before memory is taken."""
     count, width = math.prod(header.shape), header.raw.get_data_dtype().itemsize
     needed = header.offset + count * width
-    if packing.too_short_for(needed):
-        if packing.packed:
+    packed = packing.packed or header.deflated
+    if packing.cannot_hold(needed) if header.deflated else packing.too_short_for(needed):
+        if packed:
             raise UserError(
                 f"{header.path}: it is damaged or cut short: its archive holds less than the {needed:,} bytes "
                 f"of its {count:,} voxels; get the file anew"
             )
         there = max(0, packing.bytes_on_disk - header.offset) // width
         raise UserError(f"{header.path}: it is cut short after {there:,} of {count:,} voxels; get the file anew")
-    if packing.packed and count > _LARGE and packing.ratio(needed) > _HARDLY_ANYTHING:
+    if packed and count > _LARGE and packing.ratio(needed) > _HARDLY_ANYTHING:
         raise UserError(
             f"{header.path}: {packing.bytes_on_disk:,} bytes unpack to {count:,} voxels, which no image does; "
             "if it is meant, unpack it first (gunzip)"
@@ -225,7 +257,7 @@ def write_volume(
     like: Header | None = None,
     spacing_mm: tuple[float, ...] | None = None,
 ) -> None:
-    """Writes `.nii` or `.nii.gz` atomically; the same voxels always give the same bytes.
+    """Writes `.nii`, `.nii.gz` or `.mha` atomically; the same voxels always give the same bytes.
 
     Args:
       path: where to; `.gz` packs it.
@@ -238,6 +270,9 @@ def write_volume(
     if affine is None and like is None:
         raise ValueError("write_volume needs an affine, or a header to be like")
     array = array.astype(np.uint8) if array.dtype == bool else array
+    if path.name.endswith(".mha"):
+        _write_metaimage(path, array, like.affine if like is not None else cast(np.ndarray, affine))
+        return
     form = nib.Nifti2Image if like is not None and isinstance(like.raw, Nifti2Header) else nib.Nifti1Image
     image = form(array, None if like is not None else affine, dtype=array.dtype.type)  # type: ignore[call-arg]
     header = image.header
@@ -260,6 +295,13 @@ def write_volume(
                 _write(cast(BinaryIO, packed), header, array)
         else:
             _write(file, header, array)
+
+
+def _write_metaimage(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    content = zlib.compress(np.asfortranarray(array).tobytes(order="F"), 6)
+    with whole_file(path) as file:
+        file.write(metaimage.head_of(array.shape, array.dtype, affine, packed_bytes=len(content)))
+        file.write(content)
 
 
 def _write(stream: BinaryIO, header: Nifti1Header, array: np.ndarray) -> None:

@@ -83,9 +83,13 @@ class Packing:
         """Whether the content cannot be `needed` bytes long."""
         if not self.packed:
             return self.bytes_on_disk < needed
-        if needed > _TIGHTEST * self.bytes_on_disk:
+        if self.cannot_hold(needed):
             return True
         return self._told() < needed % 2**32 and not self._several_members()
+
+    def cannot_hold(self, needed: int) -> bool:
+        """Whether no way of packing could put so many bytes into the file."""
+        return needed > _TIGHTEST * self.bytes_on_disk
 
     def ratio(self, needed: int) -> float:
         """How many bytes of content each byte on disk stands for."""

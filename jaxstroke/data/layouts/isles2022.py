@@ -97,6 +97,8 @@ def _masks(session: Path, images_root: Path) -> dict[str, Path]:
 def prediction_name(case: Case) -> str:
     """The name of the mask that the data set itself would give the study."""
     image = case.images.get("DWI") or next(iter(case.images.values()))
+    if image.suffix == ".mha":  # of the challenge's container
+        return f"{case.study}_msk.mha"
     return image.name.split(".nii")[0].rpartition("_")[0] + "_msk.nii.gz"
 
 

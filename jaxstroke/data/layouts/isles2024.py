@@ -111,6 +111,8 @@ def _centre(phenotype: Path) -> str:
 
 
 def prediction_name(case: Case) -> str:
+    if any(image.suffix == ".mha" for image in case.images.values()):  # of the challenge's container
+        return f"{case.study}_lesion-msk.mha"
     return f"{case.study}_ses-02_space-ncct_lesion-msk.nii.gz"
 
 
