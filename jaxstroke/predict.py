@@ -134,11 +134,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _apart(words: list[str], last: str) -> tuple[list[str], list[Path]]:
-    """The runs, which come first, and the studies: at least the first word is a run and the last a study."""
+    """The runs, which come first, and the studies, from the first folder that holds no run; the last is always one."""
     from jaxstroke.runs import place
 
     count = 1
-    while count < len(words) and place.holds_run(Path(words[count])):
+    while count < len(words) and (place.holds_run(path := Path(words[count])) or not path.exists()):
         count += 1
     return words[:count], [Path(word) for word in (*words[count:], last)]
 

@@ -200,6 +200,10 @@ def test_runs_and_studies_are_told_apart(tmp_path: Path) -> None:
     for name in ("a", "b"):
         files.write_json(tmp_path / name / "experiment.json", {})
     words = [str(tmp_path / name) for name in ("a", "b", "s1", "s2", "s3")]
+    for study in words[2:]:
+        Path(study).mkdir()
+    gone = [words[0], str(tmp_path / "gone")]
+    assert predict_door._apart(gone, words[2]) == (gone, [Path(words[2])]), "it is told as a run that is not there"
     assert predict_door._apart(words[:4], words[4]) == (words[:2], [Path(word) for word in words[2:]])
     assert predict_door._apart(words[2:3], words[0]) == (words[2:3], [Path(words[0])])
 
