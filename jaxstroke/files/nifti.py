@@ -102,9 +102,14 @@ def _mm(lengths: object) -> str:
 
 
 def read_header(path: Path, *, max_voxels: int = MAX_VOXELS) -> Header:
-    """Reads and checks the header alone; anything wrong with it is a `UserError` that names the file."""
-    with opened.unpacked(path) as (stream, _):
-        return _header(path, stream, max_voxels)
+    """Reads and checks the header, and whether the file can hold what it claims: memory may be taken for it then.
+
+    Anything wrong with it is a `UserError` that names the file.
+    """
+    with opened.unpacked(path) as (stream, packing):
+        header = _header(path, stream, max_voxels)
+        _check_length(header, packing)
+        return header
 
 
 def fill(array: np.ndarray, header: Header) -> None:
