@@ -24,7 +24,7 @@ from jaxstroke.errors import UserError
 from jaxstroke.experiment import catalogue
 from jaxstroke.experiment.overrides import override
 from jaxstroke.files import nifti
-from jaxstroke.inference import derivative, many, naming, written
+from jaxstroke.inference import derivative, held_out, many, naming, written
 from jaxstroke.inference.predictor import Answer, Predictor
 from jaxstroke.inference.system import System
 from jaxstroke.models import apply
@@ -220,3 +220,11 @@ def test_studies_of_another_layout_are_found_where_the_runs_own_is_not(tmp_path:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no study of ISLES 2022 lies there"):
         lookup.studies_at(tmp_path / "empty", layout)
+
+
+def test_a_table_that_was_named_as_the_data_is_a_runs_own_data(tmp_path: Path) -> None:
+    (tmp_path / "studies.csv").write_text("study,DWI\n")
+    about, data = {"data": str(tmp_path / "studies.csv"), "split": {}}, catalogue.load("unet_isles22").data
+    assert held_out._is_own(about, data, tmp_path / "studies.csv")
+    with pytest.raises(UserError, match="gone: there is no such folder"):
+        held_out._is_own(about, data, tmp_path / "gone")

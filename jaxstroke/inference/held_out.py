@@ -90,7 +90,7 @@ def _is_own(about: dict[str, Any], data: Data, folder: Path) -> bool:
     is still there; where it is gone, a folder with every study of the run is taken for it.
     """
     before = Path(about["data"])
-    if not folder.is_dir():
+    if not folder.exists():
         raise UserError(f"{folder}: there is no such folder; --data names a data set")
     if before.exists() and before.samefile(folder):
         return True
