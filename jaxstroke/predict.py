@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
+    args.run, roots = _apart(args.run, args.study)
+    console.say(f"predicting {', '.join(map(str, roots))} with {', '.join(args.run)}")
     from jaxstroke import files, sharding
     from jaxstroke.data.layouts import find_layout
     from jaxstroke.data.lookup import studies_at
@@ -59,9 +61,6 @@ def main(arguments: list[str]) -> int:
     from jaxstroke.inference import derivative, many, members, naming, predictor, system, written
     from jaxstroke.phantoms.marker import phantom_facts
     from jaxstroke.process import compiled_programs
-
-    args.run, roots = _apart(args.run, args.study)
-    console.say(f"predicting {', '.join(map(str, roots))} with {', '.join(args.run)}")
 
     compiled_programs.keep()
     runs = members.runs_of([Path(one) for one in args.run])
