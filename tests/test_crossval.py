@@ -79,6 +79,21 @@ def test_what_is_not_one_cross_validation_is_refused(tmp_path: Path) -> None:
         folding.rows_of([*folds, fold(tmp_path, 3, ("c",), ("b",), fingerprint="other")])
 
 
+def test_a_fold_that_was_done_before_a_field_was_there_is_done(tmp_path: Path) -> None:
+    one, wanted = two_folds(tmp_path)[0], catalogue.load("unet_isles22", scale="small")
+    folding.mark_done(one, wanted)
+    path = one.path / "crossval.json"
+    record = files.read_sealed(path)
+    del record["experiment"]["training"]["average"]
+    files.write_sealed(path, record)
+    assert folding.is_done(one, wanted)
+    record["experiment"]["training"]["epochs"] += 1
+    files.write_sealed(path, record)
+    assert not folding.is_done(one, wanted)
+    files.write_sealed(path, {"checkpoints": ""})
+    assert not folding.is_done(one, wanted)
+
+
 def test_a_fold_is_done_until_its_run_or_the_experiment_changes(tmp_path: Path) -> None:
     one = two_folds(tmp_path)[0]
     wanted = catalogue.load("unet_isles22", scale="small")

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxstroke import files
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import Experiment
+from jaxstroke.experiment import Experiment, as_json
 from jaxstroke.judging import judged
 from jaxstroke.metrics import scorecard
 from jaxstroke.runs import place
@@ -53,7 +53,16 @@ def is_done(fold: Fold, experiment: Experiment) -> bool:
     except UserError:
         return False
     whole = all((fold.evaluation / name).is_file() for name in ("scores.csv", "summary.json"))
-    return whole and record == _record(fold, experiment)
+    now = _record(fold, experiment)
+    return whole and _as_trained(record) == experiment and {**record, "experiment": now["experiment"]} == now
+
+
+def _as_trained(record: Any) -> Experiment | None:
+    """A field that is younger than the record has its default there."""
+    try:
+        return as_json.from_tree(Experiment, record["experiment"], "")
+    except (UserError, TypeError, KeyError):  # of fields that are no more, or no record
+        return None
 
 
 def mark_done(fold: Fold, experiment: Experiment) -> None:
