@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxstroke.errors import UserError, nearest
-from jaxstroke.experiment import Data, Experiment, Loss, Model, Optimiser, catalogue
+from jaxstroke.experiment import Cascade, Data, Experiment, Loss, Model, Optimiser, catalogue
 from jaxstroke.models import apply
 from jaxstroke.models import registry as linen
 from jaxstroke.torch_twin import registry, weights
@@ -104,7 +104,9 @@ def _recipe(entry: linen.Entry) -> tuple[Experiment, str]:
     if "multilevel" in loss.terms and not sided:
         loss = dataclasses.replace(loss, terms={"cross_entropy": 1.0}, level_weights=())
     return (
-        dataclasses.replace(base, data=data, model=Model(entry.network, dict(entry.options)), loss=loss),
+        dataclasses.replace(
+            base, data=data, model=Model(entry.network, dict(entry.options)), loss=loss, cascade=Cascade()
+        ),
         base.name,
     )
 
