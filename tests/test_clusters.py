@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import os
 import shutil
 import signal
@@ -172,3 +174,16 @@ def test_the_jobset_gives_every_pod_what_the_launcher_is_recognised_by() -> None
     host, port = told["coordinator_address"].split(":")
     assert host == f"{jobset['metadata']['name']}-train-0-0.{jobset['metadata']['name']}"
     assert int(port) == container["ports"][0]["containerPort"]
+
+
+def test_a_step_spends_in_sums_the_moments_in_which_one_goes_on() -> None:
+    """Of a trace by hand: two steps of 10 ms; sums from 2 to 5, 4 to 6, 12 to 13, and past the end."""
+    loader = importlib.machinery.SourceFileLoader("weak_scaling", str(ROOT / "scripts" / "weak_scaling"))
+    spec = importlib.util.spec_from_loader("weak_scaling", loader)
+    assert spec is not None
+    script = importlib.util.module_from_spec(spec)
+    loader.exec_module(script)
+    spans = [("train", 0, 10), ("train", 10, 20), ("fusion", 0, 20)]
+    spans += [("all-reduce.1", 2, 5), ("all-reduce.7", 4, 6), ("all-reduce.1", 12, 13), ("all-reduce.7", 19, 22)]
+    trace = [{"ph": "X", "name": name, "ts": first * 1e3, "dur": (last - first) * 1e3} for name, first, last in spans]
+    assert script.read({"traceEvents": [{"ph": "M", "name": "train"}, *trace]}) == (10.0, (4 + 1 + 1) / 20, 2.0)
