@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
 import shutil
 import signal
@@ -15,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+import scripts
 from jaxstroke.process import job, signals
 
 ROOT = Path(__file__).parent.parent
@@ -178,11 +177,7 @@ def test_the_jobset_gives_every_pod_what_the_launcher_is_recognised_by() -> None
 
 def test_a_step_spends_in_sums_the_moments_in_which_one_goes_on() -> None:
     """Of a trace by hand: two steps of 10 ms; sums from 2 to 5, 4 to 6, 12 to 13, and past the end."""
-    loader = importlib.machinery.SourceFileLoader("weak_scaling", str(ROOT / "scripts" / "weak_scaling"))
-    spec = importlib.util.spec_from_loader("weak_scaling", loader)
-    assert spec is not None
-    script = importlib.util.module_from_spec(spec)
-    loader.exec_module(script)
+    script = scripts.load("weak_scaling")
     spans = [("train", 0, 10), ("train", 10, 20), ("fusion", 0, 20)]
     spans += [("all-reduce.1", 2, 5), ("all-reduce.7", 4, 6), ("all-reduce.1", 12, 13), ("all-reduce.7", 19, 22)]
     trace = [{"ph": "X", "name": name, "ts": first * 1e3, "dur": (last - first) * 1e3} for name, first, last in spans]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import random
 import shutil
 import subprocess
@@ -14,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+import scripts
 from jaxstroke import files
 from jaxstroke.errors import UserError
 from jaxstroke.files import tables
@@ -23,12 +22,7 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "fuzz"
 
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("fuzz", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("fuzz", loader)
-    assert spec is not None
-    sys.modules["fuzz"] = module = importlib.util.module_from_spec(spec)  # where its dataclasses look
-    loader.exec_module(module)
-    return module
+    return scripts.load("fuzz")
 
 
 @pytest.mark.slow

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +12,7 @@ import pytest
 from PIL import Image
 from small_runs import PLACES, evaluated_run
 
+import scripts
 from jaxstroke import papers
 from jaxstroke.pages import report
 
@@ -24,12 +22,7 @@ PAGE = ROOT / "docs" / "gallery.md"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("gallery", str(ROOT / "scripts" / "gallery"))
-    spec = importlib.util.spec_from_loader("gallery", loader)
-    assert spec is not None
-    module = sys.modules["gallery"] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return scripts.load("gallery")
 
 
 def test_the_page_is_what_the_script_writes_and_every_picture_is_there(script: ModuleType) -> None:

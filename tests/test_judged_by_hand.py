@@ -293,6 +293,9 @@ def test_which_way_round_a_map_is_is_asked_once_and_kept(
     files.write_sealed(second.path / in_use.POLARITY, {**told, "sign": 1, "checkpoints": "others"})
     cascade.with_synthetic_maps(whole, cache, splits, run, tmp_path / "derived")
     assert in_use.recorded_sign(second) == -1
+    files.write_sealed(second.path / in_use.POLARITY, {"sign": "dark"})
+    with pytest.raises(UserError, match=r"polarity.json: it is damaged \(sign is 'dark'"):
+        in_use.recorded_sign(second)
     (second.path / in_use.POLARITY).unlink()
     (run.path / "checkpoints" / "step-00000007").mkdir(parents=True)
     (run.path / "checkpoints" / "step-00000007" / "manifest.json").write_text("{}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.machinery
-import importlib.util
 import itertools
 import sys
 from pathlib import Path
@@ -14,17 +12,14 @@ from types import ModuleType
 import pytest
 from planted import MUTANTS, Mutant
 
+import scripts
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("mutants", str(ROOT / "scripts" / "mutants"))
-    spec = importlib.util.spec_from_loader("mutants", loader)
-    assert spec is not None
-    module = sys.modules["mutants"] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return scripts.load("mutants")
 
 
 @functools.cache

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+import scripts
+
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader(
-        "polarity", str(Path(__file__).parent.parent / "scripts" / "polarity")
-    )
-    spec = importlib.util.spec_from_loader("polarity", loader)
-    assert spec is not None
-    module = sys.modules["polarity"] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return scripts.load("polarity")
 
 
 def test_a_bright_a_dark_and_an_even_map_by_hand(script: ModuleType) -> None:

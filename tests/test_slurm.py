@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
 import re
 import subprocess
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from test_parallel import assert_same_run, words
 
+import scripts
 from jaxstroke.runs.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -28,16 +27,7 @@ LONG = 100_000  # epochs: until the test gives another number
 CHANGES: dict[str, Any] = {"training.steps_per_epoch": 10, "optimiser.learning_rate": 1e-6}
 
 
-def _rehearsal() -> Any:
-    loader = importlib.machinery.SourceFileLoader("rehearse", str(REHEARSE))
-    spec = importlib.util.spec_from_loader("rehearse", loader)
-    assert spec is not None
-    module = sys.modules["rehearse"] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
-rehearsal = _rehearsal()
+rehearsal: Any = scripts.load("slurm/rehearse")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(rehearsal.missing()), reason=rehearsal.missing() or "it is here"),

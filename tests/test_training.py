@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from jaxstroke.data.splits import Split
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, catalogue, overrides
 from jaxstroke.pictures import strip
+from jaxstroke.process import job
 from jaxstroke.runs.folder import RunFolder
-from jaxstroke.training import program
+from jaxstroke.training import loop, program
 from jaxstroke.training.display import Report
 from jaxstroke.training.loop import NotFinite, Training
+from jaxstroke.training.program import Program
 from jaxstroke.training.stop_request import INTERRUPTED, REQUEUE
 from jaxstroke.training.strip import Strip
 from jaxstroke.training.trace import Trace
@@ -121,6 +124,62 @@ def test_a_trace_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.Capt
         Trace(tmp_path, 8, 5).check(0, 12)
     Trace(tmp_path, 2, 5).check(4, 12)
     assert "--profile 2:5: 4 steps are done already; nothing is traced" in capsys.readouterr().err
+
+
+def test_of_a_job_the_first_process_alone_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "first", lambda: False)
+    trace = Trace(tmp_path / "profile", 0, 1)
+    trace.before(0)
+    trace.after(1, ())
+    assert not (tmp_path / "profile").exists()
+
+
+@dataclasses.dataclass
+class _Step:
+    """A step that writes down when it is lowered and compiled."""
+
+    name: str
+    told: list[str]
+
+    def lower(self, *_: Any) -> _Step:
+        return self
+
+    def compile(self) -> str:
+        self.told.append(self.name)
+        return f"compiled {self.name}"
+
+
+@pytest.mark.parametrize("how", ["jit", "pmap"])
+def test_processes_wait_for_each_other_when_all_is_compiled(
+    how: str, tiny: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(job, "wait_for_all", lambda: told.append("wait"))
+    built = program.build(overrides.override(tiny, {"parallel.map": how}), sharding.make_mesh(), steps_per_epoch=4)
+    steps = {name: _Step(name, told) for name in ("train", "validate")}
+    found = program.compiled(dataclasses.replace(built, **steps))
+    assert found.validate == "compiled validate" and told[-1] == "wait"
+    assert sorted(told[:-1]) == (["train", "validate"] if how == "jit" else ["validate"])
+    assert found.train == ("compiled train" if how == "jit" else steps["train"])
+
+
+def test_steps_compiled_beforehand_as_a_job_has_them_give_the_same_bits(
+    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Program] = []
+
+    def compiled(given: Program) -> Program:
+        asked.append(given)
+        return program.compiled(given)
+
+    as_of_two = types.SimpleNamespace(count=lambda: 2, first=lambda: True, wait_for_all=lambda: None)
+    monkeypatch.setattr(loop, "job", as_of_two)
+    monkeypatch.setattr(loop, "compiled", compiled)
+    _, run, training = _train(tiny, prepared, tmp_path)
+    assert len(asked) == 1
+    for ours, theirs in zip(_bits(training), _bits(whole[2]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert run.journal.rows() == whole[1].journal.rows()
 
 
 def test_a_run_to_its_end_leaves_a_journal_and_checkpoints(whole: Any, tiny: Experiment) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +10,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import scripts
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("walk", str(ROOT / "scripts" / "walk"))
-    spec = importlib.util.spec_from_loader("walk", loader)
-    assert spec is not None
-    module = sys.modules["walk"] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return scripts.load("walk")
 
 
 @pytest.mark.parametrize(("kind", "every"), [("calls", 9), ("values", 30)])

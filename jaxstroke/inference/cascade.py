@@ -58,7 +58,10 @@ def recorded_sign(stage: RunFolder) -> int:
             "second stage was not reached, or an earlier version trained it on maps as they came; train the cascade "
             "with --fresh"
         )
-    return -1 if files.read_sealed(path).get("sign") == -1 else 1
+    sign = files.read_sealed(path).get("sign")
+    if sign not in (1, -1):
+        raise UserError(f"{path}: it is damaged (sign is {sign!r}, and 1 or -1 is expected); train with --fresh")
+    return sign
 
 
 def aligned_map(signed: Iterable[tuple[Predictor, int]], images: np.ndarray) -> np.ndarray:
