@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
     from jaxstroke.benchmarks import ours
 
     about = _about(args)
+    _note("timing a matrix product")
     peak = ours.peak_flops()
     about["peak_gflops"] = peak / 1e9
     with contextlib.redirect_stdout(sys.stderr):  # making a phantom tells how far it is
@@ -77,7 +78,10 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]:
-    """All figures of one network; each part is let go of before the next is built."""
+    """All figures of one network; each part is let go of before the next is built.
+
+    A note begins with `timing` where nothing else should be computed on the device until the next note.
+    """
     from jaxstroke.benchmarks import ours, pipeline
     from jaxstroke.experiment import catalogue, overrides
 
@@ -85,12 +89,13 @@ def _measure(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]
     # What two cores train at a time; a card takes the paper's batch.
     if args.device == "cpu":
         experiment = overrides.override(experiment, {"data.batch": 2 if experiment.data.kind.in_order else 4})
-    _note(f"{name}: compiling the step, twice")
+    _note(f"compiling the step of {name}, twice")
     built = ours.build(experiment)
-    _note(f"{name}: timing the step and the forward")
-    times = ours.time_steps(built, rounds=args.rounds)
-    _note(f"{name}: phantoms for the stream")
+    _note(f"phantoms for the stream of {name}")
     studies = pipeline.studies(experiment)
+    subject = pipeline.Subject(studies, built.state())
+    _note(f"timing {name}")
+    times = ours.time_steps(built, rounds=args.rounds)
     train = times["train"]
     line: dict[str, Any] = {
         "network": name,
@@ -104,13 +109,15 @@ def _measure(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]
         "compile_s": built.compile_s,
         "compile_from_cache_s": built.compile_from_cache_s,
         "temporaries_mib": built.temporaries_bytes / 2**20,
+        "augmentation_share": times["augmentation"].best / train.best,
         "stream_slices_per_second": pipeline.stream_slices_per_second(studies),
         "real_over_synthetic": ours.real_over_synthetic(built, studies.batches(), steps=2, rounds=args.rounds),
-        "study_s": pipeline.study_seconds(studies, built.state(), rounds=args.rounds),
+        "study_s": subject.stage_seconds(rounds=args.rounds),
+        f"subject_of_{pipeline.SUBJECT_SLICES}_slices_s": subject.network_seconds(rounds=args.rounds),
         "checkpoint": pipeline.checkpoint_seconds(built.state()),
         "peak_memory_mib": ours.peak_memory_bytes() / 2**20,
     }
-    del built
+    del built, subject
     return line | (_against_torch(name, args) if args.against else {})
 
 
@@ -123,7 +130,7 @@ def _against_torch(name: str, args: argparse.Namespace) -> dict[str, Any]:
     full = args.scale == "full"
     one = specimen.specimen(name, full=full, own_batch=full and args.device != "cpu")
     with place.full_float32():
-        train, forward = against_torch.times(one, here, rounds=args.rounds, note=lambda text: _note(f"{name}: {text}"))
+        train, forward = against_torch.times(one, here, rounds=args.rounds, note=lambda text: _note(f"{text} ({name})"))
     found = {
         "train_step_ratio": against_torch.ratio(train),
         "forward_ratio": against_torch.ratio(forward),
@@ -153,10 +160,20 @@ def _print(lines: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
     ]
     console.table(columns, rows, title="a training step and a forward (best of the rounds)")
     console.say()
-    columns = ("network", "stream slices/s", "real / synthetic", "study s", "stall ms", "temporaries MiB", "peak MiB")
+    columns = (
+        "network",
+        "stream slices/s",
+        "real / synthetic",
+        "study s",
+        "stall ms",
+        "augmenting",
+        "temporaries MiB",
+        "peak MiB",
+    )
     rows = [
         [line["network"], f"{line['stream_slices_per_second']:.0f}", f"{line['real_over_synthetic']:.2f}"]
         + [f"{sum(line['study_s'].values()):.2f}", f"{1e3 * line['checkpoint']['stall_s']:.0f}"]
+        + [f"{line['augmentation_share']:.1%}"]
         + [f"{line['temporaries_mib']:.0f}", f"{line['peak_memory_mib']:.0f}"]
         for line in lines
     ]

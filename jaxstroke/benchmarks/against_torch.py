@@ -38,8 +38,11 @@ def times(
     def add(name: str, side: JaxSide | TorchSide, placed: Any) -> None:
         train[name] = lambda: wait(side.run(placed))
         forward[name] = lambda: wait(side.run_forward(placed))
+        for run in (train[name], forward[name]):
+            run()  # which compiles
 
     placed = jax.device_put(batch, place.jax_device)
+    note("preparing jax")
     add("jax", JaxSide(specimen, variables, place.jax_device), placed)
     if place.name != "cpu":
         add("jax bfloat16", JaxSide(specimen, variables, place.jax_device, dtype="bfloat16"), placed)
@@ -47,7 +50,7 @@ def times(
         note(f"preparing {name}")
         side = TorchSide(specimen, variables, place.torch_device, **options)
         add(name, side, side.to_device(batch))
-    note("timing")
+    note("timing PyTorch and ours")
     return in_turn(train, rounds=rounds, warm_up=2), in_turn(forward, rounds=rounds, warm_up=2)
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxstroke import sharding
+from jaxstroke.augment import augment
 from jaxstroke.benchmarks.clock import Times, in_turn
 from jaxstroke.comparison.batches import draw_batch
 from jaxstroke.experiment import Experiment
@@ -36,6 +37,7 @@ class Ours:
     train: Callable[[], None]
     feed: Callable[[dict[str, np.ndarray]], None]  # a step on a batch from the host
     forward: Callable[[], None]
+    augmentation: Callable[[], None]  # of a batch, as the step begins with it
     state: Callable[[], TrainState]
     synthetic: dict[str, np.ndarray]
     slices: int  # in a batch
@@ -68,6 +70,13 @@ def build(experiment: Experiment, *, seed: int = 0) -> Ours:
     def forward() -> None:
         predict(holder[0].variables(), batch).block_until_ready()
 
+    change = jax.jit(lambda rows: augment(jax.random.key(seed), rows, experiment.augment))
+
+    def augmentation() -> None:
+        jax.block_until_ready(change(batch))
+
+    for run in (train, forward, augmentation):
+        run()  # compiled, all of it, before anything is timed
     macs = count.count_macs(
         lambda variables, rows: apply.forward(network, variables, rows, experiment.data).logits,
         built.shapes.variables(),
@@ -79,6 +88,7 @@ def build(experiment: Experiment, *, seed: int = 0) -> Ours:
         train=train,
         feed=lambda rows: train(sharding.to_devices(rows, mesh)),
         forward=forward,
+        augmentation=augmentation,
         state=lambda: holder[0],
         synthetic=synthetic,
         slices=experiment.data.batch * experiment.data.kind.slices(experiment.data.depth),
@@ -114,7 +124,7 @@ def _compile_twice(lowered: Callable[[], Any]) -> tuple[float, float, Any]:
 
 
 def time_steps(ours: Ours, *, rounds: int) -> dict[str, Times]:
-    return in_turn({"train": ours.train, "forward": ours.forward}, rounds=rounds)
+    return in_turn({"train": ours.train, "forward": ours.forward, "augmentation": ours.augmentation}, rounds=rounds)
 
 
 def real_over_synthetic(ours: Ours, batches: Iterator[dict[str, np.ndarray]], *, steps: int, rounds: int) -> float:
