@@ -110,12 +110,11 @@ def _equation_macs(equation: Any, used: Sequence[bool]) -> int:
         return _convolution_macs(equation)
     if name == "dot_general":
         return _product_macs(equation)
-    if name == "scan":  # what is carried may be used by the next turn
-        carried = equation.params["num_carry"]
-        used = [True] * carried + list(used[carried:])
+    if name == "scan":  # what is carried, and so has no axis of turns, may be used by the next turn
+        bodies = zip(equation.params["jaxpr"].out_avals, equation.outvars, used, strict=True)
+        used = [body.shape == whole.aval.shape or its for body, whole, its in bodies]
     inner = [
-        jaxpr_macs(jaxpr, used if len(jaxpr.outvars) == len(used) else None)
-        for jaxpr in _inner_jaxprs(equation.params)
+        jaxpr_macs(jaxpr, used if len(jaxpr.outvars) == len(used) else None) for jaxpr in _inner_jaxprs(equation.params)
     ]
     if name == "scan":
         return equation.params["length"] * sum(inner)
