@@ -67,15 +67,11 @@ def main(arguments: list[str]) -> int:
     out = args.out or runs[0].path
     studies = held_out.held_out_from_all(runs, split=args.split, folder=args.data)
     shown = predictor.telling(runs[0].experiment()) if len(runs) == 1 else ()
-    trained, experiment = system.trained(
-        runs, intermediates=shown, choose_by=args.choose_by, mirrored=args.mirror
-    )
+    trained, experiment = system.trained(runs, intermediates=shown, choose_by=args.choose_by, mirrored=args.mirror)
     console.say(f"{len(studies.cases)} {studies.words}; masks: {trained.rule}")
     if studies.source.phantom:
         console.say(f"*** {console.PHANTOM_NOTICE} ***")
-    present = [
-        word for word in studies.source.layout.modalities if all(word in case.images for case in studies.cases)
-    ]
+    present = [word for word in studies.source.layout.modalities if all(word in case.images for case in studies.cases)]
     systems = [trained, *system.rules(present, len(experiment.data.targets))]
     needed = {*experiment.data.channels, *(word for one in systems for word in one.needs)}
     mirror = {True: "mirrored", False: "not-mirrored", None: ""}[args.mirror]
@@ -100,12 +96,15 @@ def main(arguments: list[str]) -> int:
     kept.write(out / "evaluation" / name / kept.FILE, masks)
     made = {"runs": [_of_run(one) for one in runs], "mirrored": trained.mirrored, "rule": trained.rule}
     made["cost"] = trained.cost()
-    made["intervals"] = doubts.coverage([row for row in rows if row["system"] == trained.name], trained.doubts)
+    own = [row for row in rows if row["system"] == trained.name]
+    made["intervals"], made["unlike"] = doubts.coverage(own, trained.doubts), doubts.flagged(own)
     written = _write(out, name, rows, curves, studies, made)
     _print(rows, studies, experiment, every_case=args.cases)
     for target, one in made["intervals"].items():
         words = f"{one['level']:.0%} interval of the volume of {target}: it held the annotated volume in "
         console.say(f"{words}{one['held']} of {one['studies']} studies; mean width {one['mean_width_ml']:.1f} mL")
+    if made["unlike"] is not None:
+        _tell_unlike(made["unlike"])
     console.say(trained.cost())
     console.say(f"every score of every study: {written}")
     if args.out is None:
@@ -130,6 +129,12 @@ def _print(rows: Rows, studies: HeldOut, experiment: Experiment, *, every_case: 
     first = lines[0]
     own = [row for row in rows if (row["system"], row["target"]) == (first["system"], first["target"])]
     tables.strata(own)
+
+
+def _tell_unlike(flagged: dict[str, Any]) -> None:
+    why = "; ".join(f"{study}: {reasons}" for study, reasons in flagged["reasons"].items())
+    words = f"{len(flagged['reasons'])} of {flagged['studies']} studies are called unlike those trained on"
+    console.say(f"{words}: {why}" if why else words)
 
 
 def _of_run(run: RunFolder) -> dict[str, Any]:

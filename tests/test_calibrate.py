@@ -182,7 +182,7 @@ def test_members_have_rules_of_one_kind_and_the_mean_of_them(
         shutil.copytree(place / "run", path)
     calibration.write(one, KEPT, {})
     both = [RunFolder(one), RunFolder(other)]
-    with pytest.raises(UserError, match=f"{other}: it was not calibrated, and {one} was.*jaxstroke calibrate {other}"):
+    with pytest.raises(UserError, match=f"{other}: it was not calibrated, and {one} was.*jaxstroke.calibrate {other}"):
         members.read(both)
     calibration.write(other, Calibration(7, False, 1.0, Rule(0.5, 0.3, True)), {})
     together = members.read(both)
@@ -239,5 +239,3 @@ def test_the_door_never_opens_a_test_study_and_all_that_follows_uses_the_rule(
     isles2022_root(tmp_path / "other", [lesion(SHAPE, {1: (12, 12)}, side=8)])
     with pytest.raises(UserError, match="other: it is not the data set of .*run, whose validation studies are needed"):
         calibrate.main([str(run), "--data", str(tmp_path / "other")])
-
-

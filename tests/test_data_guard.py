@@ -161,7 +161,7 @@ def test_a_study_that_cannot_be_read_ends_preparation_or_is_left_out_by_name(
     data = Data("isles2022", (("DWI",), ("ADC",)), size=16, spacing_mm=2.0)
     broken = cases[1].images["ADC"]
     broken.write_bytes(broken.read_bytes()[:-50])
-    with pytest.raises(UserError, match=r"adc\.nii\.gz: it is damaged.*jaxstroke check DATA names every fault"):
+    with pytest.raises(UserError, match=r"adc\.nii\.gz: it is damaged.*jaxstroke.check DATA names every fault"):
         build_cache(cases, data, tmp_path / "a")
     cache = build_cache(cases, data, tmp_path / "b", keep_going=True)
     assert [study.study for study in cache.studies] == ["sub-strokecase0001", "sub-strokecase0003"]

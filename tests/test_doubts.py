@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from small_runs import above_half, small_experiment
 from small_studies import isles2022_root, lesion
 
-from jaxstroke.data.prepare import prepare
+from jaxstroke.data.layouts import find_layout
+from jaxstroke.data.prepare import head_of, prepare
 from jaxstroke.data.study import Study, read_study
 from jaxstroke.experiment import Augment
-from jaxstroke.inference import doubts, unlike, written
+from jaxstroke.inference import doubts, evaluation, unlike, written
 from jaxstroke.inference.doubts import Doubts, Interval
 from jaxstroke.inference.ensemble import Ensemble
 from jaxstroke.inference.members import Member
@@ -167,6 +168,45 @@ def test_figures_of_a_study(study: Study) -> None:
     assert unlike.figures_of(changed, prepare(changed, data), data)["ADC roughness"] == pytest.approx(
         found["ADC roughness"], rel=0.05
     )
+
+
+def test_wrong_units_show_in_an_images_size(study: Study) -> None:
+    """Three times is within, as another scanner's gain may be; normalisation hides a factor from all other figures."""
+    data = small_experiment(**{"data.spacing_mm": 2.0}).data
+
+    def figures(factor: float) -> unlike.Figures:
+        changed = dataclasses.replace(study, images={**study.images, "ADC": study.images["ADC"] * np.float32(factor)})
+        return unlike.figures_of(changed, prepare(changed, data), data)
+
+    as_it_is = figures(1)
+    head = head_of(dict(study.images), find_layout("isles2022"))
+    assert as_it_is["ADC size"] == pytest.approx(np.median(study.images["ADC"][head]))
+    seen = unlike.ranges([as_it_is])
+    for factor in (0.34, 2.9):
+        assert unlike.reasons(figures(factor), seen) == []
+    for factor in (1e-3, 0.1, 3.1, 1e3):
+        (why,) = unlike.reasons(figures(factor), seen)
+        assert why.startswith("ADC size is ") and why.endswith(" in training (wrong units?)"), factor
+    by_an_earlier_version = {name: own for name, own in seen.items() if not name.endswith("size")}
+    assert unlike.reasons(figures(1e3), by_an_earlier_version) == []
+
+
+def test_judging_says_which_studies_are_unlike_and_why(study: Study) -> None:
+    known = Doubts((Calibration(7, False, 1.0, Rule(), 0.9, {}, {"head (mL)": (100.0, 200.0)}),))
+
+    def row(head_ml: float, doubt: Doubts) -> dict[str, Any]:
+        answer = Answer(np.zeros((*SHAPE, 1), np.float32), {}, figures={"head (mL)": head_ml})
+        system = System("s", "s", ("DWI", "ADC"), lambda _: answer, above_half, doubts=doubt)
+        (found,) = evaluation.evaluate(
+            [system], [study.case], images=("DWI", "ADC"), targets=("lesion",), advance=lambda *_, **__: None
+        )
+        return found
+
+    why = "head (mL) is 9; 100 to 200 in training"
+    rows = [row(9, known), {**row(150, known), "study": "other"}]
+    assert rows[0]["unlike"] == why and rows[1]["unlike"] == ""
+    assert doubts.flagged(rows) == {"studies": 2, "reasons": {study.case.study: why}}
+    assert doubts.flagged([row(9, Doubts())]) is None, "nothing is known, which is not the same as none"
 
 
 def test_a_figure_outside_the_widened_range_is_a_reason() -> None:

@@ -14,6 +14,8 @@ from jaxstroke.inference.predictor import Answer
 from jaxstroke.metrics import conformal, lesions
 from jaxstroke.runs.calibration import Calibration
 
+UNLIKE = "unlike"  # of a row of scores: the reasons
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -44,6 +46,10 @@ class Doubts:
         level = max(one.level for one in self.calibrations)
         q = max(conformal.reach(one.residuals[target], level) for one in self.calibrations)
         return Interval(*conformal.interval_ml(volume_ml, q), level) if math.isfinite(q) else None
+
+    def of_study(self, answer: Answer) -> dict[str, str]:
+        """What a row of scores says of its study; nothing where nothing was calibrated."""
+        return {UNLIKE: "; ".join(self.unlike(answer))} if self.calibrations else {}
 
     def unlike(self, answer: Answer) -> list[str]:
         """Why a study is unlike those that the members were trained on: what any of them says."""
@@ -83,6 +89,13 @@ def entropy_bits(probabilities: np.ndarray) -> np.ndarray:
     p = np.clip(np.asarray(probabilities, np.float64), 0, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(-p * np.log2(p) - (1 - p) * np.log2(1 - p), nan=0.0) + 0.0
+
+
+def flagged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Of one system's rows: how many studies were looked at, and why those that are unlike are; None where nothing was
+    calibrated."""
+    said = {row["study"]: row[UNLIKE] for row in rows if UNLIKE in row}
+    return {"studies": len(said), "reasons": {study: why for study, why in said.items() if why}} if said else None
 
 
 def coverage(rows: Sequence[Mapping[str, Any]], doubts: Doubts) -> dict[str, dict[str, float]]:

@@ -73,7 +73,7 @@ def evaluate(
                         curves[system.name] = sum(own, start=graded.reliability)
                     about = {"study": case.study, "patient": case.patient, "target": target, "system": system.name}
                     about |= {word: case.facts[word] for word in ("quality",) if case.facts.get(word)}
-                    rows.append({**about, "rules": rules.name, **scores})
+                    rows.append({**about, "rules": rules.name, **scores, **system.doubts.of_study(answer)})
             advance(1, note=f"{case.study} {system.name}")
         if look is not None:
             look(seen)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxstroke import files
+from jaxstroke import command, files
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment
 from jaxstroke.inference.cascade import cascade_weights
@@ -75,7 +75,7 @@ def read(runs: Sequence[RunFolder], *, choose_by: str = "", calibrated: bool = T
         (with_one, *_) = (one for one in members if one.calibration is not None)
         raise UserError(
             f"{without[0].run.path}: it was not calibrated, and {with_one.run.path} was; calibrate all or none, "
-            f"such as: jaxstroke calibrate {without[0].run.path}"
+            f"such as: {command.text('calibrate')} {without[0].run.path}"
         )
     return members
 
@@ -96,7 +96,7 @@ def told_rule(members: Sequence[Member]) -> str:
     """The rule in words, and who says so."""
     own = members[0].calibration
     if own is None:
-        return f"{rule_of(members)} (the experiment's rule; jaxstroke calibrate chooses one)"
+        return f"{rule_of(members)} (the experiment's rule; {command.text('calibrate')} chooses one)"
     if len(members) > 1:
         return f"{rule_of(members)} (the mean of what was calibrated for each of the {len(members)} runs)"
     return f"{own.rule}, at temperature {own.temperature:.3g} (calibrated)"
@@ -126,9 +126,8 @@ def _is_crossval(path: Path) -> bool:
         return False
     if not (path / "summary.json").is_file():
         if any(path.glob("fold-*/experiment.json")):
-            raise UserError(
-                f"{path}: its folds were not put together yet, so some may be missing; give jaxstroke crossval again"
-            )
+            again = f"give {command.text('crossval')} again"
+            raise UserError(f"{path}: its folds were not put together yet, so some may be missing; {again}")
         return False
     return "folds" in files.read_json(path / "summary.json")
 
@@ -145,6 +144,6 @@ def _folds_of(path: Path) -> list[RunFolder]:
         if not folds.is_done(folds.Fold(number, run.path), run.experiment()):
             raise UserError(
                 f"{path}: fold {number} ({run.path}) is not as it was when the folds were put together; "
-                "give jaxstroke crossval again"
+                f"give {command.text('crossval')} again"
             )
     return runs

@@ -2,6 +2,7 @@
 
     spacing           slice, row and column, in mm
     head              the volume of the head in the field of view, in mL
+    IMAGE size        the median of its magnitude in the head, in the units of the layout, before normalisation
     IMAGE missing     1 where the study does not have it, else 0
     IMAGE 5 %, 50 %, 95 %   percentiles of its values in the head, after normalisation
     IMAGE roughness   the median difference of neighbours in a row, after normalisation: noise, or blur
@@ -9,7 +10,8 @@
 
 A figure is unlike where it lies outside the range of the training and validation studies, widened on both sides by
 half its length, a twentieth of its values, or .01, whichever is most.  Normalisation takes units and gain away on
-purpose: what it hides is not seen here either.
+purpose, so an image's size is looked at before it: it is unlike below a third of the least, or above three times the
+most.  A unit that is mistaken is off by 10 or more, and the gain of a scanner that no training study came from may be.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from jaxstroke.data.prepare import Prepared
+from jaxstroke.data.layouts import find_layout
+from jaxstroke.data.prepare import Prepared, head_of
 from jaxstroke.data.study import Study
 from jaxstroke.experiment import Data
 from jaxstroke.metrics.overlap import voxel_ml
@@ -29,6 +32,8 @@ Ranges = Mapping[str, tuple[float, float]]
 _WIDEN = 0.5
 _RELATIVE = 0.05
 _ABSOLUTE = 0.01
+_SIZE = " size"  # the end of such a figure's name
+_SIZE_FACTOR = 3.0
 _SPACING = ("slice spacing (mm)", "row spacing (mm)", "column spacing (mm)")
 
 
@@ -36,6 +41,7 @@ def figures_of(study: Study, prepared: Prepared, data: Data) -> dict[str, float]
     """All but the disagreement."""
     found: dict[str, float] = dict(zip(_SPACING, study.spacing_mm, strict=True))
     found |= {f"{word} missing": float(word in study.missing) for word in data.channels}
+    found |= _sizes(study)
     head = (prepared.images != 0).any(axis=-1)
     found["head (mL)"] = float(np.count_nonzero(head)) * voxel_ml(prepared.spacing_mm)
     if not head.any():
@@ -50,6 +56,12 @@ def figures_of(study: Study, prepared: Prepared, data: Data) -> dict[str, float]
         steps = np.abs(np.diff(values, axis=2))[inside]
         found[f"{word} roughness"] = float(np.median(steps)) if steps.size else 0.0
     return found
+
+
+def _sizes(study: Study) -> dict[str, float]:
+    planes = {word: image if image.ndim == 3 else image.mean(axis=0) for word, image in study.images.items()}
+    head = head_of(planes, find_layout(study.case.layout))
+    return {f"{word}{_SIZE}": float(np.median(np.abs(image[head]))) for word, image in planes.items() if head.any()}
 
 
 def disagreement(votes: np.ndarray) -> float:
@@ -79,7 +91,15 @@ def reasons(figures: Figures, seen: Ranges) -> list[str]:
         if name not in seen:
             continue
         low, high = seen[name]
-        margin = max(_WIDEN * (high - low), _RELATIVE * max(abs(low), abs(high)), _ABSOLUTE)
-        if not low - margin <= value <= high + margin:
-            told.append(f"{name} is {value:.3g}; {low:.3g} to {high:.3g} in training")
+        least, most = _widened(name, low, high)
+        if not least <= value <= most:
+            units = " (wrong units?)" if name.endswith(_SIZE) else ""
+            told.append(f"{name} is {value:.3g}; {low:.3g} to {high:.3g} in training{units}")
     return told
+
+
+def _widened(name: str, low: float, high: float) -> tuple[float, float]:
+    if name.endswith(_SIZE):
+        return low / _SIZE_FACTOR, high * _SIZE_FACTOR
+    margin = max(_WIDEN * (high - low), _RELATIVE * max(abs(low), abs(high)), _ABSOLUTE)
+    return low - margin, high + margin

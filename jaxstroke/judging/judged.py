@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxstroke import command
 from jaxstroke.errors import UserError
 from jaxstroke.files.tables import read_rows
 from jaxstroke.judging.written import CSV
@@ -94,7 +95,7 @@ def _scores_file(path: Path, split: str) -> Path:
     for file in (path / "evaluation" / split / CSV, path / CSV):
         if file.is_file():
             return file
-    again = f"jaxstroke evaluate {path}" + ("" if split == "test" else f" --split {split}")
+    again = f"{command.text('evaluate')} {path}" + ("" if split == "test" else f" --split {split}")
     raise UserError(f"{path}: it was not evaluated on {split} studies yet; first: {again}")
 
 
@@ -149,6 +150,5 @@ def _check_same_studies(first: Judged, other: Judged) -> None:
                 )
     if first.rules != other.rules:
         raise UserError(
-            f"{other.path}: it was scored by the rules {other.rules}, {first.path} by "
-            f"{first.rules}; score both by one"
+            f"{other.path}: it was scored by the rules {other.rules}, {first.path} by {first.rules}; score both by one"
         )

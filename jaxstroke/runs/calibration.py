@@ -1,6 +1,6 @@
 """What `calibrate` found for a run and wrote beside it: how its probabilities are scaled and become a mask.
 
-    calibration.json   form, sealed with its checksum: the fields below, and what they were chosen by and gained
+calibration.json   form, sealed with its checksum: the fields below, and what they were chosen by and gained
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxstroke import __version__, files
+from jaxstroke import __version__, command, files
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Evaluation
 from jaxstroke.experiment.fields import Amount, CountOrNone, Fraction, Group
@@ -19,7 +19,6 @@ from jaxstroke.experiment.values import Range
 from jaxstroke.files import formats
 
 FILE = "calibration.json"
-_AGAIN = "delete it, or give jaxstroke calibrate again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +70,7 @@ def read(run: Path) -> Calibration | None:
     try:
         return Calibration(**{**_fields(Calibration, tree), "rule": Rule(**_fields(Rule, tree["rule"]))})
     except (KeyError, TypeError, UserError) as error:
-        raise UserError(f"{path}: it is damaged ({error}); {_AGAIN}") from None
+        raise UserError(f"{path}: it is damaged ({error}); {_again()}") from None
 
 
 def read_for(run: Path, step: int) -> Calibration | None:
@@ -80,7 +79,7 @@ def read_for(run: Path, step: int) -> Calibration | None:
     if found is not None and found.weights_of_step != step:
         raise UserError(
             f"{run / FILE}: it was chosen with the weights of step {found.weights_of_step}, and the best are now those "
-            f"of step {step}; {_AGAIN}"
+            f"of step {step}; {_again()}"
         )
     return found
 
@@ -90,6 +89,10 @@ def write(run: Path, found: Calibration, chosen: Mapping[str, Any]) -> Path:
     tree = {formats.KEY: formats.CALIBRATION, "jaxstroke": __version__, **dataclasses.asdict(found), "chosen": chosen}
     files.write_sealed(run / FILE, tree)
     return run / FILE
+
+
+def _again() -> str:
+    return f"delete it, or give {command.text('calibrate')} again"
 
 
 def _fields(group: type, tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxstroke import console
+from jaxstroke import command, console
 from jaxstroke.data.cache.fingerprint import FORMAT, fingerprint_of, recipe_of, source_files
 from jaxstroke.data.cache.format import (
     ARRAYS,
@@ -131,7 +131,7 @@ def _naming_check() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        what = "jaxstroke check DATA names every fault, --keep-going leaves such studies out"
+        what = f"{command.text('check')} DATA names every fault, --keep-going leaves such studies out"
         raise UserError(f"{error} ({what})") from None
 
 
