@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata, util
 from typing import Any
 
@@ -56,10 +56,19 @@ def main(arguments: list[str]) -> int:
     _note("timing a matrix product")
     peak = ours.peak_flops()
     about["peak_gflops"] = peak / 1e9
-    with contextlib.redirect_stdout(sys.stderr):  # making a phantom tells how far it is
-        lines = [_measure(name, args, peak) for name in ([args.network] if args.network else NETWORKS)]
+    lines: list[dict[str, Any]] = []
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # making a phantom tells how far it is
+            for name in [args.network] if args.network else NETWORKS:
+                lines.append({})
+                for measured in _measure(name, args, peak):
+                    lines[-1].update(measured)
+    except KeyboardInterrupt:
+        if args.json and lines[0]:  # minutes of work, of which each figure stands by itself
+            _print_json(lines, about)
+        raise
     if args.json:
-        console.say(json.dumps({"networks": lines, **about}, indent=2))
+        _print_json(lines, about)
     else:
         _print(lines, about)
         console.next_command("parity")
@@ -77,8 +86,12 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
     return {"device": {**device, "cpu_cores": cores.usable()}, "versions": versions, "scale": args.scale}
 
 
-def _measure(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]:
-    """All figures of one network; each part is let go of before the next is built.
+def _print_json(lines: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
+    console.say(json.dumps({"networks": [line for line in lines if line], **about}, indent=2))
+
+
+def _measure(name: str, args: argparse.Namespace, peak: float) -> Iterator[dict[str, Any]]:
+    """All figures of one network, by and by; each part is let go of before the next is built.
 
     A note begins with `timing` where nothing else should be computed on the device until the next note.
     """
@@ -97,7 +110,7 @@ def _measure(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]
     _note(f"timing {name}")
     times = ours.time_steps(built, rounds=args.rounds)
     train = times["train"]
-    line: dict[str, Any] = {
+    yield {
         "network": name,
         "experiment": experiment.name,
         "size": experiment.data.size,
@@ -118,10 +131,11 @@ def _measure(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]
         "peak_memory_mib": ours.peak_memory_bytes() / 2**20,
     }
     del built, subject
-    return line | (_against_torch(name, args) if args.against else {})
+    if args.against:
+        yield from _against_torch(name, args)
 
 
-def _against_torch(name: str, args: argparse.Namespace) -> dict[str, Any]:
+def _against_torch(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from jaxstroke.benchmarks import against_torch
     from jaxstroke.comparison import specimen
     from jaxstroke.torch_twin import place
@@ -130,18 +144,20 @@ def _against_torch(name: str, args: argparse.Namespace) -> dict[str, Any]:
     full = args.scale == "full"
     one = specimen.specimen(name, full=full, own_batch=full and args.device != "cpu")
     with place.full_float32():
-        train, forward = against_torch.times(one, here, rounds=args.rounds, note=lambda text: _note(f"{text} ({name})"))
-    found = {
-        "train_step_ratio": against_torch.ratio(train),
-        "forward_ratio": against_torch.ratio(forward),
-        "manners": {
-            manner: {"train_step": train[manner].as_json(), "forward": forward[manner].as_json()} for manner in train
-        },
-    }
-    if "jax bfloat16" in train:
-        found["train_step_ratio_bfloat16"] = against_torch.ratio(train, "jax bfloat16", "autocast")
-        found["forward_ratio_bfloat16"] = against_torch.ratio(forward, "jax bfloat16", "autocast")
-    return found
+        for train, forward in against_torch.times(one, here, rounds=args.rounds, note=_note):
+            yield {
+                "train_step_ratio": against_torch.ratio(train),
+                "forward_ratio": against_torch.ratio(forward),
+                "manners": {
+                    manner: {"train_step": train[manner].as_json(), "forward": forward[manner].as_json()}
+                    for manner in train
+                },
+            }
+            if "jax bfloat16" in train:
+                yield {
+                    "train_step_ratio_bfloat16": against_torch.ratio(train, "jax bfloat16", "autocast"),
+                    "forward_ratio_bfloat16": against_torch.ratio(forward, "jax bfloat16", "autocast"),
+                }
 
 
 def _print(lines: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:

@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
-from jaxstroke import bench
+from jaxstroke import bench, sharding
+from jaxstroke.benchmarks import pipeline
 from jaxstroke.benchmarks.clock import Times, in_turn
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import catalogue, overrides
+from jaxstroke.training import program
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,6 +54,35 @@ def test_a_ratio_is_pytorchs_best_manner_of_one_precision_over_ours() -> None:
 def test_no_round_is_a_mistake() -> None:
     with pytest.raises(UserError, match="--rounds 0: at least 1 is needed"):
         bench.main(["--rounds", "0"])
+
+
+def test_a_bench_that_is_interrupted_prints_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(name: str, args: object, peak: float) -> Iterator[dict[str, object]]:
+        yield {"network": name}
+        yield {"size": 8}
+        if name == "mda_net":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["--json"])
+    told = json.loads(capsys.readouterr().out)["networks"]
+    assert told == [{"network": "unet", "size": 8}, {"network": "mda_net", "size": 8}]
+
+
+@pytest.mark.slow
+def test_a_subject_is_timed_after_steps_took_the_states_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAXSTROKE_CACHE", str(tmp_path))
+    tiny = {"data.size": 16, "data.spacing_mm": 12.0, "model.width": 2, "data.batch": 4}
+    experiment = overrides.override(catalogue.load("unet_isles18", scale="small"), tiny)
+    state = program.build(experiment, sharding.make_mesh(), steps_per_epoch=1).first_state(0)
+    subject = pipeline.Subject(pipeline.studies(experiment), state)
+    jax.tree.map(lambda leaf: leaf.delete(), state)  # as a donated state is on a card
+    assert subject.network_seconds(rounds=1) > 0
+    stages = subject.stage_seconds(rounds=1)
+    assert set(stages) == {"read", "prepare", "swap", "network", "restore", "write", "score"}
 
 
 @pytest.mark.slow

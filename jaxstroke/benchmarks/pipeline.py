@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxstroke import user_cache
@@ -80,9 +81,10 @@ class Subject:
         data = of.experiment.data
         self._study = read_study(self._case, data.channels, data.targets)
         self._prepared = prepare(self._study, data)
-        self._predictor = Predictor(of.experiment, state.variables())
+        variables = jax.tree.map(jnp.copy, state.variables())  # a step gives its state's memory away
+        self._predictor = Predictor(of.experiment, variables)
         self._probabilities = self._predictor.prepared(self._prepared.images).probabilities
-        self._weights = jax.tree.map(np.asarray, state.variables())
+        self._weights = jax.tree.map(np.asarray, variables)
 
     def stage_seconds(self, *, rounds: int) -> dict[str, float]:
         """Seconds of each stage.  `swap` brings another member's weights to the device, once a member and study."""
