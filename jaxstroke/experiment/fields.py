@@ -79,6 +79,7 @@ class Data(Group):
     derived: Words = ()  # images that an earlier stage computes, behind those of the groups
     # Of the other folds' patients, for early stopping and the choice of a checkpoint.
     validation_fraction: Annotated[float, Range(0.0, 0.9)] = 0.2
+    split_seed: Seed | None = None  # None: `training.seed`; one for all runs that answer together, so that none leaks
     workers: Annotated[int, Range(0, 256)] = 0  # processes that read ahead; 0: threads of this process
     phantom_cases: Annotated[int, Range(1, 100_000)] = 60
     phantom_seed: Seed = 2018

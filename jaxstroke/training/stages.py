@@ -87,7 +87,7 @@ def _prepared(experiment: Experiment, source: Source, *, keep_going: bool) -> tu
         folds=experiment.data.folds,
         fold=experiment.data.fold,
         validation_fraction=experiment.data.validation_fraction,
-        seed=experiment.training.seed,
+        seed=experiment.training.seed if experiment.data.split_seed is None else experiment.data.split_seed,
         fixed_test=source.layout.fixed_test(source.root),
         centres_by_study=centres,
     )
