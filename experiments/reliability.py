@@ -20,4 +20,10 @@ EXPERIMENT = dataclasses.replace(
     data=dataclasses.replace(BASE.data, folds=3, validation_fraction=0.35, split_seed=0),
 )
 
-SMALL = {**small("unet_isles22"), "data.phantom_cases": 48, "training.epochs": 8}
+SMALL = {
+    **small("unet_isles22"),
+    "data.phantom_cases": 72,
+    "schedule.name": "warmup_cosine",
+    "training.average": 0.99,
+    "training.epochs": 4,
+}

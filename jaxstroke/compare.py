@@ -89,9 +89,7 @@ def _named(systems: list, names: str) -> list:
     return [systems[known.index(name)] for name in chosen] if chosen else systems
 
 
-def _print(
-    found: Sequence[Difference], agreed: Sequence[Agreement], pairs: Sequence[PairKappa], title: str
-) -> None:
+def _print(found: Sequence[Difference], agreed: Sequence[Agreement], pairs: Sequence[PairKappa], title: str) -> None:
     from jaxstroke.metrics.scorecard import COLUMNS
     from jaxstroke.metrics.statistics import agreement_level
 

@@ -124,17 +124,13 @@ def multilevel_cross_entropy(
     by class weight maps", which is what stands here.
     """
     losses = [
-        binary_cross_entropy(
-            level, masks, valid, lesion_weight=lesion_weight, background_weight=background_weight
-        )
+        binary_cross_entropy(level, masks, valid, lesion_weight=lesion_weight, background_weight=background_weight)
         for level in levels
     ]
     return sum((w * loss for w, loss in zip(level_weights, losses, strict=True)), start=jnp.float32(0.0))
 
 
-def masked_similarity_loss(
-    first: jax.Array, second: jax.Array, masks: jax.Array, valid: jax.Array
-) -> jax.Array:
+def masked_similarity_loss(first: jax.Array, second: jax.Array, masks: jax.Array, valid: jax.Array) -> jax.Array:
     """Mean over slices of 1 - A.B / (|A| |B|), MDANet's eq. 8.
 
     A and B are the global averages of two feature maps (*lead, H, W, F) over the pixels outside every lesion.  The

@@ -18,9 +18,7 @@ BETA_1, BETA_2 = 0.9, 0.999
 EPSILON = 1e-8
 
 
-def learning_rate(
-    schedule: Schedule, optimiser: Optimiser, *, steps_per_epoch: int, epochs: int
-) -> optax.Schedule:
+def learning_rate(schedule: Schedule, optimiser: Optimiser, *, steps_per_epoch: int, epochs: int) -> optax.Schedule:
     """Returns the learning rate as a function of the step (0 for the first).
 
     constant: eta.  halving: eta / 2^floor(step / (N steps_per_epoch)).  warmup_cosine, with W warm-up and T steps in
@@ -63,6 +61,7 @@ def build_optimiser(optimiser: Optimiser, schedule: optax.Schedule) -> optax.Gra
 
 def clip_by_variable_norm(norm: float) -> optax.GradientTransformation:
     """Scales the gradient of each variable on its own down to the norm, if it is longer (Keras's `clipnorm`)."""
+
     def clip(gradient: jax.Array) -> jax.Array:
         length = jnp.sqrt(jnp.sum(jnp.square(at_least_float32(gradient))))
         return gradient * (norm / jnp.maximum(length, norm)).astype(gradient.dtype)

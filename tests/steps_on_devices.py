@@ -1,4 +1,5 @@
-"""Twenty training steps on 1, 2, 4 and 8 devices, under jit and pmap; prints the losses and the last weights as JSON.
+"""Twenty training steps on 1, 2, 4 and 8 devices, under jit and pmap; prints the losses, the last weights and their
+running mean as JSON.
 
 A program of its own, because the number of devices is fixed when JAX starts: python steps_on_devices.py EXPERIMENT ...
 In float64, because in float32 a sum in another order is another rounding, which ReLUs and Adam's first steps make
@@ -31,6 +32,7 @@ def runs(name: str) -> dict[str, object]:
     from jaxstroke.experiment import catalogue, overrides
 
     small = {"data.size": SIZE, "data.batch": BATCH, "model.width": 2, "optimiser.learning_rate": 1e-3}
+    small |= {"training.average": 0.9}
     experiment = overrides.override(catalogue.load(name, scale="small"), small)
     drawn = first_state(experiment)
     return {
@@ -53,10 +55,13 @@ def curve(experiment: Any, count: int, drawn: Any) -> dict[str, object]:
     for step in range(STEPS):
         state, figures = built.train(state, sharding.to_devices(batch(experiment.data, step), mesh))
         losses.append(float(figures["loss"]))
-    weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.variables())])
-    assert weights.dtype == np.float64
+    weights, average = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (state.trained(), state.average)
+    )
+    assert weights.dtype == average.dtype == np.float64
     optimiser_bytes = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state.opt_state))
-    return {"losses": losses, "weights": weights.tolist(), "optimiser_bytes_a_device": optimiser_bytes}
+    kept = {"weights": weights.tolist(), "average": average.tolist()}
+    return {"losses": losses, **kept, "optimiser_bytes_a_device": optimiser_bytes}
 
 
 def first_state(experiment: Any) -> Any:

@@ -32,6 +32,7 @@ TINY = {"data.size": 32, "data.batch": 4, "model.width": 2}
 TINY_WORDS = [word for field, value in TINY.items() for word in ("--set", f"{field}={value}")]
 TINY_DOOR = ["--exp", "unet_isles18", "--scale", "small", *TINY_WORDS]
 
+
 @pytest.mark.parametrize("module", [hlo, roofline, door])
 def test_examples_of_the_docstrings(module: Any) -> None:
     result = doctest.testmod(module)
@@ -217,9 +218,7 @@ def test_a_long_compilation_gives_signs_of_life(
 
 
 @pytest.mark.parametrize("target", ["tpu:v5e:2x4", "cpu:8"])
-def test_what_a_person_reads(
-    target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_person_reads(target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     here = targets.parse(target)
     line = roofline.roofline(here, flops=3.25e11, traffic_bytes=2.95e9, sent_bytes=1e8)
     cost = compiling.Cost(61.2, 3.25e11, 2.95e9, 2.4e11, 3e10, 2 * GIB, {"all-reduce": 2}, {"all-reduce": 57_300_000},

@@ -31,7 +31,6 @@ def drawn(*shape: int) -> jax.Array:
     return jnp.asarray(DRAW.normal(size=shape).astype(np.float32))
 
 
-
 @functools.cache
 def toy() -> Experiment:
     return overrides.override(
@@ -94,9 +93,7 @@ class InEveryWay(chex.TestCase):
             for name, of in (("query", x), ("key", y), ("value", y))
         )
         scores = np.exp(query @ np.swapaxes(key, 1, 2))
-        chex.assert_trees_all_close(
-            answer, np.float32(x + (scores / scores.sum(-1, keepdims=True)) @ value), atol=1e-4
-        )
+        chex.assert_trees_all_close(answer, np.float32(x + (scores / scores.sum(-1, keepdims=True)) @ value), atol=1e-4)
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
     def test_graph_fusion_is_the_equation(self) -> None:
@@ -219,5 +216,3 @@ REFUSED = [
 def test_shapes_that_do_not_fit_are_refused(wrong: Callable[[], Any]) -> None:
     with pytest.raises(AssertionError, match=r"\[Chex\]"):
         wrong()
-
-

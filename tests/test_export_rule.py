@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from jaxstroke.data.layouts import find_layout  # noqa: E402
 from jaxstroke.data.prepare import prepare  # noqa: E402
 from jaxstroke.data.study import read_study  # noqa: E402
 from jaxstroke.experiment.kinds import Kind  # noqa: E402
-from jaxstroke.exports import scripts  # noqa: E402
+from jaxstroke.exports import folder, scripts  # noqa: E402
 from jaxstroke.inference.postprocess import mask_of  # noqa: E402
 from jaxstroke.runs import calibration  # noqa: E402
 from jaxstroke.runs.calibration import Calibration, Rule  # noqa: E402
@@ -58,41 +59,64 @@ def test_the_script_counts_lesions_as_the_program_does(seed: int, smallest: floa
     np.testing.assert_array_equal(of_script("mask_of", rule, VOXEL_ML)(probabilities), expected)
 
 
-@pytest.mark.slow
-def test_an_export_answers_as_predict_does(tmp_path: Path) -> None:
-    """Mirrored copies, temperature, threshold and smallest lesion, on a grid that preparation leaves as it is."""
-    isles2022_root(tmp_path / "data", [lesion(SHAPE, {1: (12, 12)}, side=8)])
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+    """A run with mirrored copies, temperature, threshold and smallest lesion, and what `predict` makes of a study whose
+    grid preparation leaves as it is."""
+
+    run: Path
+    images: np.ndarray
+    probabilities: np.ndarray
+    mask: np.ndarray
+    threshold: float
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
+    place = tmp_path_factory.mktemp("predicted")
+    isles2022_root(place / "data", [lesion(SHAPE, {1: (12, 12)}, side=8)])
     flips = {"augment.flip_left_right": True, "augment.flip_front_back": True, "data.spacing_mm": None}
     experiment = small_experiment(**flips)
-    run = tmp_path / "run"
-    drawn_run(run, 1, data=tmp_path / "data", split={"train": [], "validation": [], "test": []}, experiment=experiment)
-    case = find_layout("isles2022").find(tmp_path / "data")[0]
-    study = read_study(case, ("DWI", "ADC"))
+    run = place / "run"
+    drawn_run(run, 1, data=place / "data", split={"train": [], "validation": [], "test": []}, experiment=experiment)
+    study = read_study(find_layout("isles2022").find(place / "data")[0], ("DWI", "ADC"))
     images = prepare(study, experiment.data).images
     assert images.shape[:3] == SHAPE
     calibration.write(run, Calibration(7, True, 0.05, Rule()), {"by": "dice"})
-    expected = jaxstroke.load(run).predict(study).probability
-    ordered = np.unique(expected)
+    found = jaxstroke.load(run).predict(study).probability
+    ordered = np.unique(found)
     ordered = ordered[len(ordered) // 2 : 9 * len(ordered) // 10]
     widest = int(np.diff(ordered).argmax())  # so that rounding decides nowhere
     rule = Rule(float(ordered[widest : widest + 2].mean()), 6 * VOXEL_ML)
-    mask_by_predict = mask_of(expected, rule, study.spacing_mm)
-    assert 0 < mask_by_predict.sum() < mask_by_predict.size
+    assert np.abs(found - rule.threshold).min() > 2e-5
     calibration.write(run, Calibration(7, True, 0.05, rule), {"by": "dice"})
+    mask = jaxstroke.load(run).predict(study).mask
+    np.testing.assert_array_equal(mask, mask_of(found, rule, study.spacing_mm))
+    assert 0 < mask.sum() < (found > rule.threshold).sum() < mask.size, "the smallest lesion takes some away"
+    return Predicted(run, images, found, mask, rule.threshold)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", folder.TARGETS)
+def test_every_export_makes_the_mask_that_predict_makes(predicted: Predicted, tmp_path: Path, target: str) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime") if target == "onnx" else ():
+        pytest.importorskip(package, reason=f"{package} is not installed: ONNX cannot be written or run (extra: onnx)")
     out = tmp_path / "exported"
-    assert export.main([str(run), "-o", str(out), "--to", "stablehlo"]) == 0
+    assert export.main([str(predicted.run), "-o", str(out), "--to", target]) == 0
     kept = json.loads((out / "rule.json").read_text())
     assert kept["calibrated"] and kept["copies"] == [[], ["rows"], ["columns"], ["rows", "columns"]]
-    assert "(calibrated)" in json.loads((out / "report.json").read_text())["rule"]
-    np.save(out / "images.npy", images)
+    report = json.loads((out / "report.json").read_text())
+    assert "(calibrated)" in report["rule"]
+    channel = {"channels last": -1, "channels first": 1}[report["layout"]]
+    np.save(out / "images.npy", np.ascontiguousarray(np.moveaxis(predicted.images, -1, channel)))
     command = [sys.executable, "predict.py", "images.npy"]
     refused = subprocess.run(command, cwd=out, capture_output=True, text=True)
     assert refused.returncode == 1 and refused.stderr.startswith("error: VOXEL_ML is missing")
     subprocess.run([*command, str(VOXEL_ML)], cwd=out, check=True, capture_output=True)
     probabilities, mask = (np.load(out / f"{name}.npy", allow_pickle=False) for name in ("probabilities", "mask"))
-    np.testing.assert_allclose(probabilities[..., 0], expected, atol=1e-5)
-    assert mask.dtype == np.uint8 and np.abs(expected - rule.threshold).min() > 1e-5
-    np.testing.assert_array_equal(mask[..., 0], mask_by_predict)
+    np.testing.assert_allclose(np.take(probabilities, 0, channel), predicted.probabilities, atol=1e-5)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(np.take(mask, 0, channel), predicted.mask)
 
 
 @pytest.mark.parametrize("last", [False, True])

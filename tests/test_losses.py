@@ -145,9 +145,7 @@ def test_similarity_is_safe_where_a_vector_is_zero(mask, feature):
 
 def test_boundary_by_hand_and_zero_where_there_is_no_lesion():
     distance = _mask(-1.0, 0.0, 2.0)
-    np.testing.assert_allclose(
-        losses.boundary_loss(_logit(0.9, 0.8, 0.25), distance, ONE), (-0.9 + 0.5) / 3, rtol=1e-6
-    )
+    np.testing.assert_allclose(losses.boundary_loss(_logit(0.9, 0.8, 0.25), distance, ONE), (-0.9 + 0.5) / 3, rtol=1e-6)
     assert float(losses.boundary_loss(_logit(0.9, 0.8, 0.25), jnp.zeros_like(distance), ONE)) == 0.0
 
 

@@ -87,7 +87,7 @@ def test_undetected_is_a_lesion_that_nothing_touches():
 def test_summary_by_hand_counts_what_is_undefined():
     rows = [{"study": "a", "dice": 0.2}, {"study": "b", "dice": 0.4}, {"study": "c", "dice": 0.9}]
     rows += [{"study": "d", "dice": math.nan}, {"study": "e"}]
-    (name, summary), = scorecard.summarise(rows).items()
+    ((name, summary),) = scorecard.summarise(rows).items()
     assert name == "dice"
     assert (summary.mean, summary.median, summary.n, summary.undefined) == (pytest.approx(0.5), 0.4, 3, 2)
     assert summary.sd == pytest.approx(math.sqrt((0.09 + 0.01 + 0.16) / 2))

@@ -1,4 +1,3 @@
-
 """Tests, intervals and agreement against hand-computed values and SciPy."""
 
 import itertools

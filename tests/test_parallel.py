@@ -76,8 +76,11 @@ WAYS = ("jit 4", "jit 8", "pmap 4", "pmap 8", "shares 4", "remat 1")
 def test_the_same_twenty_steps_on_any_number_of_devices(way: str, curves: dict[str, dict]) -> None:
     alone, shared = curves["jit 1"], curves[way]
     np.testing.assert_allclose(shared["losses"], alone["losses"], rtol=1e-5)
-    one, other = np.array(alone["weights"]), np.array(shared["weights"])
-    assert np.linalg.norm(other - one) / np.linalg.norm(one) < 1e-4
+    for name in ("weights", "average"):
+        one, other = np.array(alone[name]), np.array(shared[name])
+        assert np.linalg.norm(other - one) / np.linalg.norm(one) < 1e-4, name
+    lag = np.linalg.norm(np.array(alone["average"]) - alone["weights"]) / np.linalg.norm(alone["weights"])
+    assert lag > 1e-3, "the running mean is not the last weights"
     assert max(alone["losses"]) - min(alone["losses"]) > 1e-2  # it did train
 
 

@@ -142,9 +142,7 @@ DECIDING = ("data.size", "data.groups", "data.example", "parallel.microbatches",
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["dme_isles18", "mdanet_isles18", "swin_unet_isles18"]
-)
+@pytest.mark.parametrize("name", ["dme_isles18", "mdanet_isles18", "swin_unet_isles18"])
 def test_a_value_makes_a_step_or_one_line(name: str) -> None:
     """Every option of the network and every field that shapes it, with values that nobody should give."""
     small = {"data.size": 32, "data.batch": 2, "model.width": 8}

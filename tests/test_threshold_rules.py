@@ -94,8 +94,10 @@ def test_no_signal_no_lesion(name, value, head):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_healthy_brain_has_no_lesion(name):
-    images = {word: np.where(BRAIN, value, 0).astype(np.float32)
-              for word, value in {"CBF": 50, "Tmax": 1, "DWI": 100, "ADC": 830}.items()}
+    images = {
+        word: np.where(BRAIN, value, 0).astype(np.float32)
+        for word, value in {"CBF": 50, "Tmax": 1, "DWI": 100, "ADC": 830}.items()
+    }
     assert not predict(name, images).any()
 
 

@@ -107,9 +107,7 @@ class _Faulty(specimen.Specimen):
         ("no flip", "attention_unet", {"forward", "gradients", "gradients_float64", "ten_steps_float64"}),
     ],
 )
-def test_a_wrong_twin_is_found(
-    monkeypatch: pytest.MonkeyPatch, fault: str, name: str, missed: set[str]
-) -> None:
+def test_a_wrong_twin_is_found(monkeypatch: pytest.MonkeyPatch, fault: str, name: str, missed: set[str]) -> None:
     """The comparison is no rubber stamp: a fault in the twin fails in float32, and in float64 as well."""
     if fault == "no flip":  # of the windows of transposed convolutions
         unflipped = weights.Rule(

@@ -45,9 +45,7 @@ class JaxSide:
         experiment = specimen.experiment
         self._network = specimen.network(**({} if dtype is None else {"dtype": dtype}))
         epochs = experiment.training.epochs
-        rate = jax_rate(
-            experiment.schedule, experiment.optimiser, steps_per_epoch=STEPS_PER_EPOCH, epochs=epochs
-        )
+        rate = jax_rate(experiment.schedule, experiment.optimiser, steps_per_epoch=STEPS_PER_EPOCH, epochs=epochs)
         # Optax counts in int32, of which a schedule makes float32 also where the weights are float64.
         self._optimiser = build_optimiser(experiment.optimiser, lambda step: rate(jnp.asarray(step, int)))
         placed = self._place({"batch_stats": {}, **variables})

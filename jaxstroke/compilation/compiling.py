@@ -142,9 +142,7 @@ def read(compiled: Any, target: Target, *, flops: float, compile_s: float = 0.0)
         payload_bytes={kind: sum(one.times * one.payload_bytes for one in some) for kind, some in by_kind.items()},
         sent_bytes={kind: sum(one.sent_bytes for one in some) for kind, some in by_kind.items()},
         unknown_loops=text.runs()[1],
-        roofline=roofline(
-            target, flops=work, traffic_bytes=moved, sent_bytes=sum(one.sent_bytes for one in sent)
-        ),
+        roofline=roofline(target, flops=work, traffic_bytes=moved, sent_bytes=sum(one.sent_bytes for one in sent)),
     )
 
 
@@ -171,9 +169,7 @@ def exhausted(message: str, target: Target) -> DoesNotFit | None:
     return DoesNotFit(float(told[1]) * _UNIT[told[2]], float(told[3]) * _UNIT[told[4]])
 
 
-def refusal(
-    name: str, experiment: Experiment, target: Target, mesh: Mesh, error: DoesNotFit, note: Note
-) -> str:
+def refusal(name: str, experiment: Experiment, target: Target, mesh: Mesh, error: DoesNotFit, note: Note) -> str:
     """One line that says what does not fit and what would; the largest batch that fits is found by compiling."""
     asked = experiment.data.batch // target.chips
 

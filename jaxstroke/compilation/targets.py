@@ -45,9 +45,7 @@ class Chip:
 CHIPS = {
     # https://cloud.google.com/tpu/docs/v5e: 197 TFLOPs (bf16), 16 GB HBM2 at 819 GBps, 1600 Gbps over 4 links,
     # 2D torus; its slices are closed to rings along axes of 16.
-    "v5e": Chip(
-        "TPU v5e", 197e12, 16 * GIB, 819e9, 50e9, 16, ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-    ),
+    "v5e": Chip("TPU v5e", 197e12, 16 * GIB, 819e9, 50e9, 16, ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")),
     # https://cloud.google.com/tpu/docs/v4: 275 teraflops (bf16), 32 GiB HBM2 at 1200 GBps, 3D, rings along multiples
     # of 4; 6 links of 50 GB/s: Jouppi et al., "TPU v4", ISCA 2023 (arXiv 2304.01433), table 4.  Its two cores work as
     # one device ("megacore").
@@ -149,9 +147,7 @@ def mesh(target: Target) -> Mesh:
         from jax.experimental import topologies
 
         name = target.word.partition(":")[2]
-        found = topologies.get_topology_desc(
-            platform="tpu", topology_name=name, **dict(target.chip.options)
-        ).devices
+        found = topologies.get_topology_desc(platform="tpu", topology_name=name, **dict(target.chip.options)).devices
     if len(found) != target.chips:
         raise UserError(f"--target {target.word}: {len(found)} devices are there, not {target.chips}")
     return Mesh(np.asarray(found).reshape(-1), (DATA_AXIS,), axis_types=(AxisType.Auto,))

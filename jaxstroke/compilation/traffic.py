@@ -92,9 +92,7 @@ def _written(shape: str, root: Instruction | None, inner: Body) -> int:
     if root is not None and root.opcode == "tuple":
         parts = hlo.parts(shape)
         if len(parts) == len(root.operands):
-            return sum(
-                _written(part, inner.get(name), inner) for part, name in zip(parts, root.operands, strict=True)
-            )
+            return sum(_written(part, inner.get(name), inner) for part, name in zip(parts, root.operands, strict=True))
     while root is not None and root.opcode == "bitcast":
         root = inner.get(root.operands[0])
     if root is not None and root.opcode == "dynamic-update-slice" and root.operands[1] in inner:

@@ -100,9 +100,7 @@ def describe_examples(
     return [str(source.choose(int(one))[0]) for one in index]
 
 
-def ordered_batches(
-    cache: Cache, studies: Sequence[str], data: Data, *, rows: range | None = None
-) -> Iterator[Batch]:
+def ordered_batches(cache: Cache, studies: Sequence[str], data: Data, *, rows: range | None = None) -> Iterator[Batch]:
     """Yields every example of `examples` once, cropped in the middle; the last batch is padded with valid=False.
 
     Of each batch only `rows`, where they are given.  `index` is the example's place in `examples`, -1 for padding.

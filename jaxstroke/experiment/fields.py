@@ -86,7 +86,7 @@ class Data(Group):
 
     def check(self) -> None:
         if not self.groups or not all(self.groups):
-            raise UserError("data.groups: name at least one image in each group, for example [[\"DWI\"],[\"ADC\"]]")
+            raise UserError('data.groups: name at least one image in each group, for example [["DWI"],["ADC"]]')
         if not self.targets:
             raise UserError("data.targets is empty: name at least one annotation, for example lesion")
         for name, found in (("groups", self.inputs), ("targets", self.targets)):
@@ -293,7 +293,7 @@ class Experiment(Group):
         if bool(self.data.derived) != bool(self.cascade.stage1_networks):
             raise UserError(
                 f"cascade.stage1_networks={self.cascade.stage1_networks}: data.derived={list(self.data.derived)}; the "
-                "map of a first stage is an image of the second (data.derived=[\"synthetic\"]): set both, or neither"
+                'map of a first stage is an image of the second (data.derived=["synthetic"]): set both, or neither'
             )
         dropout, seen = self.augment.modality_dropout, self.data.inputs
         if dropout and len(seen) < 2:

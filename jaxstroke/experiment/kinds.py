@@ -1,10 +1,10 @@
 """What one example is: the only place where the kinds are told apart.
 
-    kind      images           masks, logits    valid
-    slice     (H, W, C)        (H, W, K)        one flag
-    clip      (T, H, W, C)     (T, H, W, K)     (T,)        slices in order, taken one by one with a memory
-    volume    (D, H, W, C)     (D, H, W, K)     (D,)        slices together
-    series    (T, H, W, 2)     (H, W, K)        one flag    time points of one slice, beside its mirror image
+kind      images           masks, logits    valid
+slice     (H, W, C)        (H, W, K)        one flag
+clip      (T, H, W, C)     (T, H, W, K)     (T,)        slices in order, taken one by one with a memory
+volume    (D, H, W, C)     (D, H, W, K)     (D,)        slices together
+series    (T, H, W, 2)     (H, W, K)        one flag    time points of one slice, beside its mirror image
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Word = Literal["slice", "clip", "volume", "series"]
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """Attributes:
-      holds_slices: an example is `data.depth` slices, each with a mask and an answer; not all need be there.
-      in_order: the network takes them one by one and remembers those before.
-      holds_times: an example is `data.depth` time points of one slice, of which one answer is made.
+    holds_slices: an example is `data.depth` slices, each with a mask and an answer; not all need be there.
+    in_order: the network takes them one by one and remembers those before.
+    holds_times: an example is `data.depth` time points of one slice, of which one answer is made.
     """
 
     holds_slices: bool = False

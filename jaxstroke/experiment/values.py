@@ -116,7 +116,7 @@ def _kind(hint: Any) -> str:
     known = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
     if typing.get_origin(hint) is tuple:
         return "a list such as 1,2"
-    return known.get(hint, "a group such as {\"soft_dice\": 1.0}")
+    return known.get(hint, 'a group such as {"soft_dice": 1.0}')
 
 
 def loose(text: str) -> Any:

@@ -1,9 +1,9 @@
 """An export on disk: the program, what it needs, how to call it, and the report of its check; all of it or nothing.
 
-    torch       weights.safetensors, program.pt2, predict.py
-    onnx        model.onnx, predict.py
-    stablehlo   program.stablehlo, predict.py
-    each        experiment.json, rule.json, report.json, and memory.npz where a memory goes from slice to slice
+torch       weights.safetensors, program.pt2, predict.py
+onnx        model.onnx, predict.py
+stablehlo   program.stablehlo, predict.py
+each        experiment.json, rule.json, report.json, and memory.npz where a memory goes from slice to slice
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ def _refuse_if_wrong(checks: list[check.Check], target: str) -> None:
         )
 
 
-def _report(
-    trained: Trained, target: str, open_size: bool, checks: list[check.Check], folder: Path
-) -> dict[str, Any]:
+def _report(trained: Trained, target: str, open_size: bool, checks: list[check.Check], folder: Path) -> dict[str, Any]:
     shapes = "channels last" if target == "stablehlo" else "channels first"
     steps = f"multiples of {trained.multiple}" if open_size else str(trained.data.size)
     return {

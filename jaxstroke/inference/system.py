@@ -41,7 +41,11 @@ class System:
 
 
 def trained(
-    runs: Sequence[RunFolder], *, intermediates: Sequence[str] = (), choose_by: str = "", mirrored: bool | None = None,
+    runs: Sequence[RunFolder],
+    *,
+    intermediates: Sequence[str] = (),
+    choose_by: str = "",
+    mirrored: bool | None = None,
     mirrored_uncalibrated: bool = False,
 ) -> tuple[System, Experiment]:
     """The networks of the runs with their best weights, compiled at their first study, and the first's experiment.

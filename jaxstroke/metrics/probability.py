@@ -42,9 +42,7 @@ class Reliability:
     lesion: NDArray[np.int64]
 
     def __add__(self, other: Reliability) -> Reliability:
-        return Reliability(
-            self.voxels + other.voxels, self.probability + other.probability, self.lesion + other.lesion
-        )
+        return Reliability(self.voxels + other.voxels, self.probability + other.probability, self.lesion + other.lesion)
 
     @property
     def ece(self) -> float:

@@ -79,6 +79,7 @@ COLUMNS: Mapping[str, Column] = {
 PROBABILITY_SCORES = ("auc", "pr_area", "brier", "ece")  # only where there is a probability map
 F1_OF_MEANS = Column("F1 of mean precision and recall", "", 3)  # of a summary, never of a study
 
+
 @dataclasses.dataclass(frozen=True)
 class Summary:
     """One score over studies.
@@ -128,9 +129,7 @@ def score(
     return {name: float(row[name]) for name in COLUMNS if name in row}
 
 
-def _overlap_scores(
-    predicted: overlap.Mask, expected: overlap.Mask, voxels: int, rules: Rules
-) -> dict[str, float]:
+def _overlap_scores(predicted: overlap.Mask, expected: overlap.Mask, voxels: int, rules: Rules) -> dict[str, float]:
     """By voxels; volumes are still numbers of voxels."""
     precision, recall = overlap.precision(predicted, expected), overlap.recall(predicted, expected)
     row = {
@@ -151,9 +150,7 @@ def _overlap_scores(
 
 def _lesion_scores(regions: lesion_counts.Regions, rules: Rules) -> dict[str, float]:
     counts = (
-        lesion_counts.touching(regions)
-        if rules.iou is None
-        else lesion_counts.matched(regions, iou=rules.iou).counts
+        lesion_counts.touching(regions) if rules.iou is None else lesion_counts.matched(regions, iou=rules.iou).counts
     )
     panoptic = lesion_counts.matched(regions, iou=PANOPTIC_IOU)
     touched = lesion_counts.touching(regions)

@@ -143,9 +143,7 @@ def bootstrap_mean(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int =
     return Interval(float(values.mean()), float(low), float(high), n)
 
 
-def paired_bootstrap(
-    first: ArrayLike, second: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval:
+def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
     """Mean of first - second and its 95 % interval, pairs being drawn together."""
     return bootstrap_mean(_differences(first, second), resamples=resamples, seed=seed)
 

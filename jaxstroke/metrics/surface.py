@@ -83,11 +83,11 @@ def _hd95_mm(directed: tuple[Distances, Distances]) -> float:
 @dataclasses.dataclass(frozen=True)
 class SurfaceScores:
     """Attributes:
-      hd95_mm: see above.
-      average_surface_distance_mm: (sum D_PG + sum D_GP) / (|S_P| + |S_G|).
-      surface_dice: share of both surfaces that lies within a tolerance of the other,
-        (|D_PG <= t| + |D_GP <= t|) / (|S_P| + |S_G|).  Surface voxels are counted, not weighted by their area.  Both
-        masks empty 1, exactly one empty 0: none of its surface is near.
+    hd95_mm: see above.
+    average_surface_distance_mm: (sum D_PG + sum D_GP) / (|S_P| + |S_G|).
+    surface_dice: share of both surfaces that lies within a tolerance of the other,
+      (|D_PG <= t| + |D_GP <= t|) / (|S_P| + |S_G|).  Surface voxels are counted, not weighted by their area.  Both
+      masks empty 1, exactly one empty 0: none of its surface is near.
     """
 
     hd95_mm: float

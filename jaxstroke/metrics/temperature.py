@@ -68,9 +68,7 @@ class Logits:
         )
 
     def __add__(self, other: Logits) -> Logits:
-        return Logits(
-            self.voxels + other.voxels, self.probability + other.probability, self.lesion + other.lesion
-        )
+        return Logits(self.voxels + other.voxels, self.probability + other.probability, self.lesion + other.lesion)
 
     def at(self, temperature: float) -> Logits:
         """The same voxels with their probabilities scaled."""

@@ -169,9 +169,7 @@ class NonLocalFusion(nn.Module):
     def __call__(self, pair: jax.Array) -> jax.Array:
         batch, groups, height, width, channels = pair.shape
         tokens = [pair[:, group].reshape(batch, height * width, channels) for group in range(groups)]
-        tokens = [
-            NonLocalAttention(self.dtype, name=f"self{number}")(x, x) for number, x in enumerate(tokens, start=1)
-        ]
+        tokens = [NonLocalAttention(self.dtype, name=f"self{number}")(x, x) for number, x in enumerate(tokens, start=1)]
         tokens = [
             NonLocalAttention(self.dtype, name=f"cross{number}")(x, y)
             for number, (x, y) in enumerate(zip(tokens, tokens[::-1], strict=True), start=1)

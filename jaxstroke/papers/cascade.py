@@ -73,8 +73,13 @@ PAPER = Paper(
     ),
     (
         Figure(
-            "cascade-fig4", "the map that the first stage gives to the second", "Cascade, Fig. 4", "cascade-stages",
-            "both stages", "maps", {"synthetic": "synthetic map", "decoder1/gate/attention": "attention, second stage"},
+            "cascade-fig4",
+            "the map that the first stage gives to the second",
+            "Cascade, Fig. 4",
+            "cascade-stages",
+            "both stages",
+            "maps",
+            {"synthetic": "synthetic map", "decoder1/gate/attention": "attention, second stage"},
         ),
     ),
 )

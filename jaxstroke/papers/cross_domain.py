@@ -47,12 +47,20 @@ PAPER = Paper(
     (_table("ADC"), _table("DWI")),
     (
         Figure(
-            "cross_domain-fig2", "kappa between readers and the network", "Cross-domain, Fig. 2", "cross_domain-1-adc",
-            "Dual V1, radiologist 1", "kappa",
+            "cross_domain-fig2",
+            "kappa between readers and the network",
+            "Cross-domain, Fig. 2",
+            "cross_domain-1-adc",
+            "Dual V1, radiologist 1",
+            "kappa",
         ),
         Figure(
-            "cross_domain-fig4", "Dice of the network and of a second reader, both against the first",
-            "Cross-domain, Fig. 4", "cross_domain-1-adc", "Dual V1, radiologist 1", "readers",
+            "cross_domain-fig4",
+            "Dice of the network and of a second reader, both against the first",
+            "Cross-domain, Fig. 4",
+            "cross_domain-1-adc",
+            "Dual V1, radiologist 1",
+            "readers",
         ),
     ),
 )

@@ -82,8 +82,13 @@ PAPER = Paper(
     ),
     (
         Figure(
-            "dme_net-gate", "the gate between both memories along the slices (0: spatial, 1: temporal)",
-            "DME-Net, section 2", "dme_net-fig1", "DME-Net", "slices", {"memory_gate/gate": "gate"},
+            "dme_net-gate",
+            "the gate between both memories along the slices (0: spatial, 1: temporal)",
+            "DME-Net, section 2",
+            "dme_net-fig1",
+            "DME-Net",
+            "slices",
+            {"memory_gate/gate": "gate"},
         ),
     ),
 )

@@ -124,9 +124,7 @@ def _each_study(layout: str, folder: Path, seed: int, cases: int, with_ctp: bool
         return
     # Spawned, not forked: the caller may already run threads.
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, cases), mp_context=context, initializer=end_with_parent
-    )
+    pool = concurrent.futures.ProcessPoolExecutor(min(workers, cases), mp_context=context, initializer=end_with_parent)
     with pool:
         with without_script():  # a spawning pool starts its processes here
             futures = [pool.submit(_write_study, task) for task in tasks]

@@ -64,9 +64,7 @@ def bland_altman(
     _save(figure, path, f"{title}: bias and limits of agreement (mean -/+ 1.96 sd)", phantom=phantom)
 
 
-def kappas(
-    found: Mapping[str, Sequence[float]], path: Path, *, phantom: bool, title: str = "agreement"
-) -> None:
+def kappas(found: Mapping[str, Sequence[float]], path: Path, *, phantom: bool, title: str = "agreement") -> None:
     """Kappa of each pair over studies."""
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.45 * len(found)), layout="constrained")
     for place, values in enumerate(found.values()):

@@ -1,9 +1,9 @@
 """Batches and outputs there and back between channels last (JAX) and channels first (PyTorch).
 
-    slices   (B, H, W, C)     <->  (B, C, H, W)
-    clips    (B, T, H, W, C)  <->  (B, T, C, H, W)     slices of a clip are taken one by one
-    volumes  (B, D, H, W, C)  <->  (B, C, D, H, W)     convolutions run through the slices
-    series   (B, T, H, W, 2)  <->  (B, 2, T, H, W)
+slices   (B, H, W, C)     <->  (B, C, H, W)
+clips    (B, T, H, W, C)  <->  (B, T, C, H, W)     slices of a clip are taken one by one
+volumes  (B, D, H, W, C)  <->  (B, C, D, H, W)     convolutions run through the slices
+series   (B, T, H, W, 2)  <->  (B, 2, T, H, W)
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ from jaxstroke.training.step import Batch, Figures, train_step, validation_step
 @dataclasses.dataclass(frozen=True)
 class Program:
     """Attributes:
-      shapes: the state, abstract, each array with its sharding.
-      train: (state, batch) -> (state, figures); the state that goes in is donated.
-      validate: (state, batch) -> figures.  Both take a batch as `sharding.to_devices` lays it.
+    shapes: the state, abstract, each array with its sharding.
+    train: (state, batch) -> (state, figures); the state that goes in is donated.
+    validate: (state, batch) -> figures.  Both take a batch as `sharding.to_devices` lays it.
     """
 
     experiment: Experiment
@@ -73,9 +73,7 @@ def build(experiment: Experiment, mesh: Mesh, *, steps_per_epoch: int) -> Progra
     """Nothing is compiled or computed until a step is called."""
     network = check(experiment, mesh)
     epochs = Epochs(experiment.training.epochs, steps_per_epoch)
-    rate = learning_rate(
-        experiment.schedule, experiment.optimiser, steps_per_epoch=epochs.steps, epochs=epochs.count
-    )
+    rate = learning_rate(experiment.schedule, experiment.optimiser, steps_per_epoch=epochs.steps, epochs=epochs.count)
     optimiser = build_optimiser(experiment.optimiser, rate)
     shapes = states.abstract(network, optimiser, experiment.data, averaged=experiment.training.average > 0)
     state_sharding = states.shardings(shapes, mesh, shard_optimiser=experiment.parallel.shard_optimiser)

@@ -48,9 +48,7 @@ class Validation:
         self._rows = sharding.own_rows(self._experiment.data.batch)
         self._predictor: Predictor | None = None
 
-    def run(
-        self, state: TrainState, asked_to_stop: Callable[[], bool] = lambda: False
-    ) -> dict[str, float] | None:
+    def run(self, state: TrainState, asked_to_stop: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
         """Returns validation_loss, the scores of `CHOICES`, and hd95_mm, the mean over studies where it is defined.
 
         All of them are undefined without validation studies.  None where it was asked to stop in between, which is

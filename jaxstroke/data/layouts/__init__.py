@@ -26,9 +26,7 @@ __all__ = [
 ]
 
 # In the order in which a folder is asked; what a person's own folder may look like is asked last.
-LAYOUTS = {
-    file.LAYOUT.name: file.LAYOUT for file in (isles2018, isles2024, isles2022, two_reader, atlas, soop, folder)
-}
+LAYOUTS = {file.LAYOUT.name: file.LAYOUT for file in (isles2018, isles2024, isles2022, two_reader, atlas, soop, folder)}
 
 
 def find_layout(word: str) -> Layout:

@@ -68,9 +68,7 @@ class Encoder(nn.Module):
 class DecoderLevel(nn.Module):
     """Upsample by 2 - block - gate the skip - [skip, map] - block; also returns what the gate gave."""
 
-    def __init__(
-        self, channels: int, skip_channels: int, style: Style, upsample: Resize, *, gated: bool
-    ) -> None:
+    def __init__(self, channels: int, skip_channels: int, style: Style, upsample: Resize, *, gated: bool) -> None:
         super().__init__()
         features = skip_channels
         self.upsample = upsample
