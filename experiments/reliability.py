@@ -23,7 +23,7 @@ EXPERIMENT = dataclasses.replace(
 SMALL = {
     **small("unet_isles22"),
     "data.phantom_cases": 72,
-    "schedule.name": "warmup_cosine",
     "training.average": 0.99,
-    "training.epochs": 4,
+    "training.epochs": 5,
+    "training.steps_per_epoch": 400,
 }

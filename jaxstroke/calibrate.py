@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ from jaxstroke.errors import UserError
 from jaxstroke.process import door
 
 if TYPE_CHECKING:
+    from jaxstroke.experiment import Experiment
     from jaxstroke.inference.calibrating import Found
     from jaxstroke.inference.held_out import HeldOut
-    from jaxstroke.inference.members import Member
     from jaxstroke.runs.calibration import Calibration, Rule
     from jaxstroke.runs.folder import RunFolder
 
@@ -26,7 +27,11 @@ def parser() -> argparse.ArgumentParser:
         "the run, where predict, evaluate and export find them. Test studies are never looked at.",
     )
     parser.add_argument(
-        "run", metavar="RUN", nargs="+", help="the run folder that train wrote, or crossval's: each run by itself"
+        "run",
+        metavar="RUN",
+        nargs="+",
+        help="the run folder that train wrote, or crossval's: each run by itself, then "
+        "the mean of them where validation studies are left that none trained on",
     )
     parser.add_argument(
         "--by",
@@ -47,53 +52,71 @@ def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
     console.say(f"calibrating {', '.join(args.run)}")
     from jaxstroke import sharding
-    from jaxstroke.inference import members
+    from jaxstroke.inference import held_out, members
     from jaxstroke.process import compiled_programs
 
     compiled_programs.keep()
     mirrored = sharding.on_accelerator() if args.mirror is None else args.mirror
-    for run in members.runs_of([Path(one) for one in args.run]):
-        _calibrate(run, args, mirrored)
-    console.next_command("evaluate", args.run[0])
+    runs = members.runs_of([Path(one) for one in args.run])
+    for run in runs:
+        _calibrate([run], args, mirrored)
+    if len(runs) == 1:
+        console.next_command("evaluate", args.run[0])
+        return 0
+    if held_out.shared(runs, "validation"):
+        _calibrate(runs, args, mirrored)
+    else:
+        console.say(
+            f"together the {len(runs)} runs answer by the mean of their rules: no study is among the validation "
+            "studies of all of them (in a cross-validation each study is held out to test one)"
+        )
+    console.next_command("evaluate", *args.run, "-o", "evaluated")
     return 0
 
 
-def _calibrate(run: RunFolder, args: argparse.Namespace, mirrored: bool) -> None:
+def _calibrate(runs: Sequence[RunFolder], args: argparse.Namespace, mirrored: bool) -> None:
+    """A run, or of several the mean of their probabilities, each of which was calibrated by itself."""
     from jaxstroke.inference import calibrating, held_out, members, system
     from jaxstroke.metrics.conformal import LEVEL
     from jaxstroke.runs import calibration
 
-    studies = held_out.held_out(run, run.experiment().data, split="validation", folder=args.data)
+    studies = held_out.held_out_from_all(runs, split="validation", folder=args.data)
     if studies.name != "validation":
-        raise UserError(f"{args.data}: it is not the data set of {run.path}, whose validation studies are needed")
-    (member,) = members.read([run], calibrated=False)
-    trained, experiment = system.of_members([member], mirrored=mirrored)
-    before = calibration.Rule.of(experiment.evaluation)
+        raise UserError(f"{args.data}: it is not the data set of {runs[0].path}, whose validation studies are needed")
+    together = members.read(runs, calibrated=len(runs) > 1)
+    trained, experiment = system.of_members(together, mirrored=mirrored)
+    before = members.rule_of(together)
     with console.bar("calibrating", len(studies.cases), "studies") as advance:
         found = calibrating.calibrate(
             trained, studies.cases, experiment.data.targets, before=before, by=args.by, advance=advance
         )
-    seen = _seen(run, studies, member, found)
+    seen = _seen(runs, studies, experiment, found)
     phantom = studies.source.phantom
     chosen = _chosen(found, before, by=args.by, studies=len(studies.cases), phantom=phantom)
     kept = calibration.Calibration(
-        member.step, mirrored, found.temperature, found.rule, LEVEL, residuals=found.residuals, seen=seen
+        together[0].step, mirrored, found.temperature, found.rule, LEVEL, residuals=found.residuals, seen=seen
     )
-    path = calibration.write(run.path, kept, chosen)
-    _tell(chosen, f"{len(studies.cases)} validation studies{' [PHANTOM]' if phantom else ''}")
+    file = members.joint_file(together) if len(runs) > 1 else calibration.FILE
+    path, *_ = [calibration.write(run.path, kept, chosen, file) for run in runs]
+    whose = f"; the mean of {len(runs)} runs" if len(runs) > 1 else ""
+    _tell(chosen, f"{len(studies.cases)} validation studies{' [PHANTOM]' if phantom else ''}{whose}")
     _tell_interval(kept)
     console.say(trained.cost())
     console.say(f"{path}: the validation studies chose the checkpoint too; on others less will be gained")
 
 
-def _seen(run: RunFolder, studies: HeldOut, member: Member, found: Found) -> dict[str, tuple[float, float]]:
+def _seen(
+    runs: Sequence[RunFolder], studies: HeldOut, experiment: Experiment, found: Found
+) -> dict[str, tuple[float, float]]:
     """What studies look like that were trained on or chose the checkpoint; of the latter also how far passes differ."""
     from jaxstroke.inference import calibrating, unlike
 
-    split = run.about()["split"]
-    known = studies.source.named((*split["train"], *split["validation"]))
+    splits = [run.about()["split"] for run in runs]
+    names = [study for split in splits for study in (*split["train"], *split["validation"])]
+    tested = {study for split in splits for study in split["test"]}
+    known = studies.source.named(tuple(study for study in dict.fromkeys(names) if study not in tested))
     with console.bar("looking at training studies", len(known), "studies") as advance:
-        seen = calibrating.seen_in(known, member.experiment.data, advance=advance)
+        seen = calibrating.seen_in(known, experiment.data, advance=advance)
     return seen | unlike.ranges({unlike.DISAGREEMENT: one} for one in found.disagreement)
 
 

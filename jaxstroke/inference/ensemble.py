@@ -3,7 +3,7 @@
 Networks of one shape are one compiled program: their weights wait in the host's memory and take turns on the device.
 A mirrored copy is the prepared study flipped along an axis that the member's augmentation flips, and what the network
 says of it flipped back.  Copies count alike within a member, and members alike, however many copies each has; a
-member's temperature is applied in between.
+member's temperature is applied in between, and that of the mean, where one was calibrated, at the end.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from jaxstroke.inference.members import Member, rule_of
 from jaxstroke.inference.predictor import Answer, Predictor
 from jaxstroke.inference.unlike import DISAGREEMENT, disagreement, figures_of
 from jaxstroke.metrics.temperature import scaled
+from jaxstroke.runs.calibration import Calibration
 
 Flips = tuple[int, ...]  # axes of (D, H, W)
 
@@ -41,8 +42,16 @@ def copies(augment: Augment) -> list[Flips]:
 class Ensemble:
     """`study` answers with the mean over members; of one member without mirrored copies that is its own answer."""
 
-    def __init__(self, members: Sequence[Member], *, mirrored: bool, intermediates: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        mirrored: bool,
+        joint: Calibration | None = None,
+        intermediates: Sequence[str] = (),
+    ) -> None:
         self._members = members
+        self._temperature = joint.temperature if joint else 1.0
         self._copies = [copies(one.experiment.augment) if mirrored else [()] for one in members]
         self._intermediates = tuple(intermediates)
         self._programs = _programs(members)
@@ -51,7 +60,7 @@ class Ensemble:
         self._compiled: dict[int, Predictor | CascadePredictor] = {}
         self._at: dict[int, int] = {}  # by program: the member whose weights it has
         self._seconds: list[float] = []
-        self._threshold = rule_of(members).threshold
+        self._threshold = (joint.rule if joint else rule_of(members)).threshold
 
     @property
     def passes(self) -> int:
@@ -78,8 +87,9 @@ class Ensemble:
             if program not in prepared:
                 prepared[program] = prepare(study, member.experiment.data)
             passes = self._passes(number, prepared[program])
-            members.append(_scaled(_mean(passes if doubt is None else self._seen(number, passes, doubt)), member))
-        answer = _mean(members)
+            mean = _mean(passes if doubt is None else self._seen(number, passes, doubt))
+            members.append(_scaled(mean, _temperature(member)))
+        answer = _scaled(_mean(members), self._temperature)
         data = self._members[0].experiment.data
         figures = figures_of(study, prepared[0], data) if self._members[0].calibration else {}
         if doubt is not None:
@@ -90,10 +100,11 @@ class Ensemble:
         return dataclasses.replace(answer, figures=figures)
 
     def _seen(self, number: int, passes: Iterator[Answer], doubt: _Doubt) -> Iterator[Answer]:
-        """The same passes, of which each was counted, at its member's temperature."""
+        """The same passes, of which each was counted, at its member's temperature and that of the mean."""
         share = 1 / (len(self._members) * len(self._copies[number]))
         for answer in passes:
-            doubt.add(_scaled(answer, self._members[number]).probabilities, share)
+            own = _scaled(_scaled(answer, _temperature(self._members[number])), self._temperature)
+            doubt.add(own.probabilities, share)
             yield answer
 
     def _passes(self, number: int, prepared: Prepared) -> Iterator[Answer]:
@@ -152,9 +163,11 @@ def _of_each(answer: Answer, change: Callable[[np.ndarray], np.ndarray]) -> Answ
     return Answer(change(answer.probabilities), maps)
 
 
-def _scaled(answer: Answer, member: Member) -> Answer:
-    """The answer at the temperature that was found for the member."""
-    temperature = member.calibration.temperature if member.calibration else 1.0
+def _temperature(member: Member) -> float:
+    return member.calibration.temperature if member.calibration else 1.0
+
+
+def _scaled(answer: Answer, temperature: float) -> Answer:
     return dataclasses.replace(answer, probabilities=scaled(answer.probabilities, temperature))
 
 

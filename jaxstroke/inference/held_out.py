@@ -72,6 +72,14 @@ def held_out_from_all(runs: Sequence[RunFolder], *, split: str, folder: str | No
     return dataclasses.replace(first, cases=tuple(c for c in first.cases if c.study in shared), words=words)
 
 
+def shared(runs: Sequence[RunFolder], split: str) -> set[str]:
+    """The studies of a split that are every run's; none where the runs are of different data sets."""
+    abouts = [run.about() for run in runs]
+    if len({about["data"] for about in abouts}) > 1:
+        return set()
+    return set.intersection(*(set(about["split"][split]) for about in abouts))
+
+
 def _external(data: Data, folder: Path) -> HeldOut:
     source = open_source(data, folder, user_cache.folder())
     cases = source.annotated(data.targets)

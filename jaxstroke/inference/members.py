@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from jaxstroke.experiment import Experiment
 from jaxstroke.inference.cascade import cascade_weights
 from jaxstroke.inference.predictor import best_weights
 from jaxstroke.judging import folds
+from jaxstroke.runs import calibration as calibrations
+from jaxstroke.runs import place
 from jaxstroke.runs.calibration import Calibration, Rule, read_for
 from jaxstroke.runs.folder import RunFolder
 
@@ -92,9 +95,31 @@ def rule_of(members: Sequence[Member]) -> Rule:
     )
 
 
-def told_rule(members: Sequence[Member]) -> str:
-    """The rule in words, and who says so."""
+def joint_file(members: Sequence[Member]) -> str:
+    """Where each run keeps what was calibrated for the mean of these: for other weights of any, or at another
+    temperature, it has another name, and so does not hold."""
+    own = sorted(
+        f"{place.state_of(one.run.path)} {one.step} {one.calibration.temperature if one.calibration else None}"
+        for one in members
+    )
+    return f"calibration-of-{len(members)}-runs-{hashlib.sha256(' '.join(own).encode()).hexdigest()[:12]}.json"
+
+
+def joint(members: Sequence[Member]) -> Calibration | None:
+    """What was calibrated for the mean of these members; None where nothing was, and for one alone."""
+    if len(members) == 1 or members[0].calibration is None:
+        return None
+    return calibrations.read(members[0].run.path, joint_file(members))
+
+
+def told_rule(members: Sequence[Member], together: Calibration | None = None) -> str:
+    """The rule in words, and who says so; `together` is that of their mean."""
     own = members[0].calibration
+    if together is not None:
+        return (
+            f"{together.rule}, at temperature {together.temperature:.3g} (calibrated for the mean of the "
+            f"{len(members)} runs)"
+        )
     if own is None:
         return f"{rule_of(members)} (the experiment's rule; {command.text('calibrate')} chooses one)"
     if len(members) > 1:

@@ -21,6 +21,7 @@ from jaxstroke.inference.members import Member
 from jaxstroke.inference.postprocess import mask_of
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.models import registry
+from jaxstroke.runs.calibration import Calibration
 from jaxstroke.runs.folder import RunFolder
 
 
@@ -54,18 +55,24 @@ def trained(
     the runs were calibrated, and `mirrored_uncalibrated` holds where they were not.
     """
     together = members.read(runs, choose_by=choose_by)
+    joint = members.joint(together)
     if mirrored is None:
-        calibrated = [one.calibration.mirrored for one in together if one.calibration]
+        own = [one.calibration for one in together if one.calibration]
+        calibrated = [one.mirrored for one in ([joint] if joint else own)]
         mirrored = any(calibrated) if calibrated else mirrored_uncalibrated
-    return of_members(together, intermediates=intermediates, mirrored=mirrored)
+    return of_members(together, intermediates=intermediates, mirrored=mirrored, joint=joint)
 
 
 def of_members(
-    together: Sequence[Member], *, mirrored: bool, intermediates: Sequence[str] = ()
+    together: Sequence[Member],
+    *,
+    mirrored: bool,
+    joint: Calibration | None = None,
+    intermediates: Sequence[str] = (),
 ) -> tuple[System, Experiment]:
-    """The same for members that were read."""
-    first, rule = together[0].experiment, members.rule_of(together)
-    ensemble = Ensemble(together, mirrored=mirrored, intermediates=intermediates)
+    """The same for members that were read; `joint` was calibrated for their mean, else each has its own."""
+    first, rule = together[0].experiment, joint.rule if joint else members.rule_of(together)
+    ensemble = Ensemble(together, mirrored=mirrored, joint=joint, intermediates=intermediates)
     names = dict.fromkeys(one.experiment.name for one in together)
     name = " + ".join(names) + (f" ({len(together)} runs)" if len(together) > 1 else "")
     needs = tuple(dict.fromkeys(word for one in together for word in one.experiment.data.channels))
@@ -76,9 +83,9 @@ def of_members(
         ensemble.study,
         lambda probabilities, spacing_mm: mask_of(probabilities, rule, spacing_mm),
         cost=ensemble.cost,
-        rule=members.told_rule(together),
+        rule=members.told_rule(together, joint),
         mirrored=mirrored,
-        doubts=Doubts(tuple(one.calibration for one in together if one.calibration)),
+        doubts=Doubts((joint,) if joint else tuple(one.calibration for one in together if one.calibration)),
     )
     return system, first
 

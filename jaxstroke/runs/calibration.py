@@ -1,6 +1,8 @@
 """What `calibrate` found for a run and wrote beside it: how its probabilities are scaled and become a mask.
 
-calibration.json   form, sealed with its checksum: the fields below, and what they were chosen by and gained
+calibration.json                 form, sealed with its checksum: the fields below, and what they were chosen by and
+                                 gained
+calibration-of-N-runs-....json   the same for the mean of the run and others (`inference.members` names it)
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Rule(Group):
 @dataclasses.dataclass(frozen=True)
 class Calibration(Group):
     """Attributes:
-    weights_of_step: the weights that all of it was chosen with; it does not hold for others.
+    weights_of_step: the weights that all of it was chosen with; it does not hold for others. Of several runs the
+      first's.
     mirrored: whether mirrored copies took part.
     temperature: see `metrics.temperature`.
     rule: on probabilities after the temperature.
@@ -60,9 +63,9 @@ class Calibration(Group):
     seen: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
-def read(run: Path) -> Calibration | None:
+def read(run: Path, file: str = FILE) -> Calibration | None:
     """What was found for a run; None where nothing was."""
-    path = run / FILE
+    path = run / file
     if not os.path.lexists(path):
         return None
     tree = files.read_sealed(path)
@@ -84,11 +87,11 @@ def read_for(run: Path, step: int) -> Calibration | None:
     return found
 
 
-def write(run: Path, found: Calibration, chosen: Mapping[str, Any]) -> Path:
+def write(run: Path, found: Calibration, chosen: Mapping[str, Any], file: str = FILE) -> Path:
     """Writes it into the run folder; `chosen` says by what it was chosen and what it gained."""
     tree = {formats.KEY: formats.CALIBRATION, "jaxstroke": __version__, **dataclasses.asdict(found), "chosen": chosen}
-    files.write_sealed(run / FILE, tree)
-    return run / FILE
+    files.write_sealed(run / file, tree)
+    return run / file
 
 
 def _again() -> str:
