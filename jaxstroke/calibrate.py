@@ -112,9 +112,8 @@ def _seen(
     from jaxstroke.inference import calibrating, unlike
 
     splits = [run.about()["split"] for run in runs]
-    names = [study for split in splits for study in (*split["train"], *split["validation"])]
-    tested = {study for split in splits for study in split["test"]}
-    known = studies.source.named(tuple(study for study in dict.fromkeys(names) if study not in tested))
+    names = dict.fromkeys(study for split in splits for study in (*split["train"], *split["validation"]))
+    known = studies.source.named(tuple(names))
     with console.bar("looking at training studies", len(known), "studies") as advance:
         seen = calibrating.seen_in(known, experiment.data, advance=advance)
     return seen | unlike.ranges({unlike.DISAGREEMENT: one} for one in found.disagreement)

@@ -20,7 +20,7 @@ from jaxstroke import calibrate, files
 from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.study import Study, read_study
 from jaxstroke.errors import UserError
-from jaxstroke.inference import calibrating, members
+from jaxstroke.inference import calibrating, held_out, members
 from jaxstroke.inference.ensemble import Ensemble
 from jaxstroke.inference.postprocess import mask_of, without_small
 from jaxstroke.inference.predictor import Answer
@@ -239,3 +239,57 @@ def test_the_door_never_opens_a_test_study_and_all_that_follows_uses_the_rule(
     isles2022_root(tmp_path / "other", [lesion(SHAPE, {1: (12, 12)}, side=8)])
     with pytest.raises(UserError, match="other: it is not the data set of .*run, whose validation studies are needed"):
         calibrate.main([str(run), "--data", str(tmp_path / "other")])
+
+
+@pytest.mark.slow
+def test_the_rule_of_several_runs_is_chosen_for_their_mean_on_studies_that_none_trained_on(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first study alone validates both; a study that tests either is never opened."""
+    data, runs = tmp_path / "data", [tmp_path / "one", tmp_path / "other"]
+    shutil.copytree(place / "data", data)
+    other = {"train": [NAMES[1]], "validation": [NAMES[0]], "test": [NAMES[2], NAMES[3]]}
+    drawn_run(runs[0], 1, data=data, split={**SPLIT, "train": [], "test": [NAMES[2], NAMES[3]]})
+    drawn_run(runs[1], 2, data=data, split=other)
+    for name in NAMES[2:]:
+        for path in data.rglob(f"*{name}*.nii.gz"):
+            path.write_bytes(b"not to be opened")
+    words = [str(run) for run in runs]
+    assert calibrate.main(words) == 0
+    assert "1 validation studies; the mean of 2 runs, by dice" in capsys.readouterr().out
+    each = [calibration.read(run) for run in runs]
+    both = members.read([RunFolder(run) for run in runs])
+    kept = members.joint(both)
+    assert kept is not None and kept == members.joint(both[::-1]), "whichever run is named first"
+    trained = jaxstroke.load(*runs)
+    assert trained.rule == f"{kept.rule}, at temperature {kept.temperature:.3g} (calibrated for the mean of the 2 runs)"
+    found = trained.predict(data / NAMES[0])
+    np.testing.assert_array_equal(found.mask, mask_of(found.probability, kept.rule, found.study.spacing_mm))
+    alone = [jaxstroke.load(run).predict(data / NAMES[0]).probability for run in runs]
+    np.testing.assert_allclose(found.probability, scaled(np.mean(alone, axis=0), kept.temperature), atol=1e-6)
+    reference = read_study(find_layout("isles2022").find(data)[0], ("DWI",), ("lesion",)).masks["lesion"]
+    tree = files.read_sealed(runs[0] / members.joint_file(both))
+    best = tree["chosen"]["after"]["dice"]
+    assert scorecard.score(found.mask, reference, (2, 2, 2))["dice"] == pytest.approx(best)
+    mean_of_rules = mask_of(np.mean(alone, axis=0), members.rule_of(both), (2, 2, 2))
+    assert scorecard.score(mean_of_rules, reference, (2, 2, 2))["dice"] == pytest.approx(
+        tree["chosen"]["before"]["dice"]
+    )
+    assert all(one is not None and len(one.residuals["lesion"]) in (1, 2) for one in each)
+    assert len(kept.residuals["lesion"]) == 1 and "disagreement" in kept.seen
+
+    calibration.write(runs[1], Calibration(7, False, 1.5, Rule(0.4)), {})
+    assert "(the mean of what was calibrated for each of the 2 runs)" in jaxstroke.load(*runs).rule, "it was of another"
+
+
+def test_where_no_study_validates_all_runs_the_mean_of_their_rules_holds(tmp_path: Path) -> None:
+    """As in a cross-validation; and studies of one name in two data sets are not one study."""
+    data = tmp_path / "data"
+    runs = [
+        drawn_run(tmp_path / str(number), number, data=folder, split={**SPLIT, "validation": validation})
+        for number, (folder, validation) in enumerate(
+            [(data, NAMES[:2]), (data, NAMES[1:2]), (data, NAMES[:1]), (tmp_path / "another", NAMES[:2])]
+        )
+    ]
+    assert held_out.shared(runs[:2], "validation") == {NAMES[1]}
+    assert held_out.shared(runs[:3], "validation") == held_out.shared([runs[0], runs[3]], "validation") == set()
