@@ -25,6 +25,6 @@ SMALL = {
     "data.phantom_cases": 72,
     "data.lesion_fraction": 0.6,
     "training.average": 0.99,
-    "training.epochs": 4,
+    "training.epochs": 5,
     "training.steps_per_epoch": 400,
 }

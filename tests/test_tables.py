@@ -48,7 +48,8 @@ def test_every_row_of_the_papers_is_there() -> None:
     assert {table.name: len(table.rows) for table in papers.chosen()} == {
         "dme_net-fig1": 3, "dme_net-strata": 9, "dme_net-ablations": 3, "cross_domain-1-adc": 8,
         "cross_domain-1-dwi": 8, "cascade-1": 15, "cascade-2": 15, "cascade-stages": 3, "mdanet-1": 11,
-        "mdanet-2": 7, "mdanet-3": 5, "mdanet-4": 3, "mdanet-5": 4, "mdanet-6": 5,
+        "mdanet-2": 7, "mdanet-3": 5, "mdanet-4": 3, "mdanet-5": 4, "mdanet-6": 5, "reliability-answers": 4,
+        "reliability-unlike": 5,
     }  # fmt: skip
     assert papers.chosen("mdanet-4")[0].rows[0].figures[0] == "56.22 +- 1.27"
     with pytest.raises(UserError, match=r"mdanet-7: there is no such paper or table"):

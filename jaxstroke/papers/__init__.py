@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxstroke.errors import UserError, nearest
-from jaxstroke.papers import cascade, cross_domain, dme_net, mdanet
+from jaxstroke.papers import cascade, cross_domain, dme_net, mdanet, reliability
 from jaxstroke.papers.declared import Figure, Table
 
-PAPERS = {file.PAPER.name: file.PAPER for file in (dme_net, cross_domain, cascade, mdanet)}
+PAPERS = {file.PAPER.name: file.PAPER for file in (dme_net, cross_domain, cascade, mdanet, reliability)}
 
 
 def chosen(name: str = "") -> tuple[Table, ...]:

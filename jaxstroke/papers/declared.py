@@ -28,6 +28,25 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
+class Answers:
+    """How the runs of a row answer, where a table is about that; every seed is calibrated first, where it says so.
+
+    Attributes:
+      name: of what is kept.
+      calibrated: by the calibrated rule, else by the experiment's.
+      mirrored: with mirrored copies.
+      together: all seeds as one.
+      change: what makes the studies unlike (`papers.answers`); as they are where none is named.
+    """
+
+    name: str
+    calibrated: bool = False
+    mirrored: bool = False
+    together: bool = False
+    change: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
     """Attributes:
     name: as the paper names it.
@@ -36,6 +55,7 @@ class Row:
     target: the annotation that it is judged against; the experiment's first where none is named.
     stratum: of the reference's volume, as `metrics.strata` names them; all studies where none is named.
     note: what differs from the paper's row.
+    answers: how its runs answer; by themselves, as `evaluate` judges a run, where nothing is said.
     """
 
     name: str
@@ -44,6 +64,7 @@ class Row:
     target: str = ""
     stratum: str = ""
     note: str = ""
+    answers: Answers | None = None
 
     @property
     def figures(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from jaxstroke.papers.declared import Row, Table
 
 NOT_MEASURED = "not measured"
 _TESTED = "dice"
+_OF_A_STUDY = ("held", "called_unlike")  # 0 or 1, and no scores of a mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Filled:
 
     Attributes:
       means: by score, mean and deviation as the paper takes them; nothing where nothing is measured.
-      by_run: Dice of each run, for the picture.
+      by_run: of the table's first score, the mean of each run, for the picture.
       studies: Dice by study, the mean of the runs that judged it.
       runs, planned: how many are measured, of how many.
       missing: a line for each run that is not.
@@ -70,19 +71,36 @@ def _row(table: Table, row: Row, folder: Path, runs: Sequence[plan.Planned]) -> 
     if line is not None:  # which only a mean over folds has
         one = line["over_folds"]["f1_of_means"]
         means["f1_of_means"] = (one.mean, one.sd)
+    means |= {score: _over_runs(rows, score) for score in _OF_A_STUDY if any(score in one for one in rows)}
     by_study: dict[str, list[float]] = {}
-    for one in rows:
+    for one in rows if line is not None and _TESTED in line["fold_means"] else ():
         by_study.setdefault(one["study"], []).append(one[_TESTED])
     return Filled(
         row,
         means,
-        tuple(line["fold_means"][_TESTED].values()) if line else (),
+        tuple(_by_run(rows, table.columns[0].score)),
         {study: sum(values) / len(values) for study, values in by_study.items()},
         len(about),
         len(runs),
         missing,
         about,
     )
+
+
+def _by_run(rows: Sequence[Mapping[str, Any]], score: str) -> list[float]:
+    """Its mean over the studies of each run."""
+    found: dict[int, list[float]] = {}
+    for one in rows:
+        if not math.isnan(one.get(score, math.nan)):
+            found.setdefault(one["fold"], []).append(one[score])
+    return [sum(values) / len(values) for values in found.values()]
+
+
+def _over_runs(rows: Sequence[Mapping[str, Any]], score: str) -> tuple[float, float]:
+    means = _by_run(rows, score)
+    middle = sum(means) / len(means)
+    sd = math.sqrt(sum((one - middle) ** 2 for one in means) / (len(means) - 1)) if len(means) > 1 else math.nan
+    return middle, sd
 
 
 def _own(lines: Sequence[Mapping[str, Any]], row: Row) -> list[Mapping[str, Any]]:

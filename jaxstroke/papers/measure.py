@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxstroke import files
 from jaxstroke.judging import judged
 from jaxstroke.pages import report
+from jaxstroke.papers import answers
+from jaxstroke.papers.declared import Answers
 from jaxstroke.papers.plan import Planned
 from jaxstroke.process import job, signals
 from jaxstroke.runs import place
@@ -19,24 +21,52 @@ from jaxstroke.runs.folder import RunFolder
 # What tables, strata, tests and pictures need; everything else is in the run folder.
 KEPT = ("dice", "precision", "recall", "hd95_mm", "volume_ml", "reference_volume_ml", "reference_lesions",
         "volume_difference_ml", "lesion_f1", "false_positive_regions", "missed_lesion_rate", "undetected", "kappa",
-        "auc")  # fmt: skip
+        "auc", "held", "called_unlike")  # fmt: skip
 _TOOK = "tables.json"
 _DIGITS = 6
 
 
 def measure(one: Planned) -> tuple[int, dict[str, Any]]:
     """Returns what the process should end with where it was asked to stop, and what was found, or why nothing was."""
+    if one.answers is not None:
+        return _answered(one, one.answers)
     if not is_judged(one):
-        data = [] if one.data is None else ["--data", str(one.data)]
-        for door, words in (("train", one.words()), ("evaluate", [str(one.run), "--rules", one.rules, *data])):
-            started = time.monotonic()
-            code = job.watch(door, words)
-            _add_seconds(one, time.monotonic() - started)
-            if code in (signals.REQUEUE, signals.INTERRUPTED):
-                return code, {}
-            if code:
-                return 0, {"failed": f"{door} ended with {code}"}
-    return 0, _found(one)
+        for door, words in (("train", one.words()), ("evaluate", [str(one.run), "--rules", one.rules, *_data(one)])):
+            ended = _through(one, door, words)
+            if ended is not None:
+                return ended
+    systems = judged.read(one.run, one.split)
+    return 0, _found(one, [{**row, "system": system.name} for system in systems for row in system.rows.values()])
+
+
+def _answered(one: Planned, how: Answers) -> tuple[int, dict[str, Any]]:
+    """The runs are trained and calibrated where they are not, each in a process of its own, and judged in this one."""
+    wanted = one.every_seed if how.calibrated else [one]
+    for run in wanted:
+        ended = None if _is_trained(run) else _through(run, "train", run.words())
+        if ended is not None:
+            return ended
+    runs = [RunFolder(run.run) for run in wanted]
+    if how.calibrated and not answers.are_calibrated(runs):
+        ended = _through(wanted[0], "calibrate", [*(str(run.path) for run in runs), "--mirror", *_data(one)])
+        if ended is not None:
+            return ended
+    own = runs if how.together else [RunFolder(one.run)]
+    return 0, _found(one, answers.judge(own, how, rules=one.rules, folder=one.data))
+
+
+def _through(one: Planned, door: str, words: list[str]) -> tuple[int, dict[str, Any]] | None:
+    """The door in a process of its own; None where it ended well, else what `measure` returns then."""
+    started = time.monotonic()
+    code = job.watch(door, words)
+    _add_seconds(one, time.monotonic() - started)
+    if code in (signals.REQUEUE, signals.INTERRUPTED):
+        return code, {}
+    return (0, {"failed": f"{door} ended with {code}"}) if code else None
+
+
+def _data(one: Planned) -> list[str]:
+    return [] if one.data is None else ["--data", str(one.data)]
 
 
 def pages(runs: Sequence[Planned]) -> list[Path]:
@@ -70,31 +100,36 @@ def is_judged(one: Planned) -> bool:
     summary = _summary(one)
     if not summary.is_file():
         return False
-    run = RunFolder(one.run)
-    run.check_same(one.experiment)  # a run of another experiment there is said, not overwritten
-    state = place.state_of(one.run)
-    rows = run.journal.rows()
-    trained = bool(rows) and rows[-1]["epoch"] >= one.experiment.training.epochs
     patient = one.experiment.training.patience_epochs is not None  # may end before the last epoch
-    return files.read_json(summary).get("checkpoints") == state and (trained or patient)
+    trained = _is_trained(one)
+    return files.read_json(summary).get("checkpoints") == place.state_of(one.run) and (trained or patient)
 
 
-def _found(one: Planned) -> dict[str, Any]:
-    about = RunFolder(one.run).about()
-    systems = judged.read(one.run, one.split)
-    took = _seconds(one)
+def _is_trained(one: Planned) -> bool:
+    """Whether the run lies there, and all its epochs are done."""
+    run = RunFolder(one.run)
+    if not run.exists():
+        return False
+    run.check_same(one.experiment)  # a run of another experiment there is said, not overwritten
+    rows = run.journal.rows()
+    return bool(rows) and rows[-1]["epoch"] >= one.experiment.training.epochs
+
+
+def _found(one: Planned, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    trained = one.every_seed[0] if one.answers and one.answers.together else one
+    about = RunFolder(trained.run).about()
+    took = _seconds(trained)
     return {
         **{name: about.get(name) for name in ("jaxstroke", "commit", "versions", "python", "device", "cpu_count")},
         "phantom": about["phantom"],
         "data_fingerprint": about["data_fingerprint"],
         "held_out": len(about["split"]["test"]),
-        "command": ["train", *one.words()],
+        "command": ["train", *trained.words()],
         "seconds": round(took, 1) if took else None,
         "rows": [
-            {"study": study, "target": target, "system": system.name,
+            {**{name: row[name] for name in ("study", "target", "system")},
              **{name: _plain(row[name]) for name in KEPT if name in row}}
-            for system in systems
-            for (study, target), row in system.rows.items()
+            for row in rows
         ],
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from jaxstroke import files
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Experiment, as_json, catalogue, overrides
 from jaxstroke.files.sealed import sealed
-from jaxstroke.papers.declared import Row, Table
+from jaxstroke.papers.declared import Answers, Row, Table
 from jaxstroke.runs import place
 
 REPEATS_SMALL = 3
@@ -35,6 +35,8 @@ class Planned:
       mark: `fold-0-of-3` or `seed-0`.
       rules: of the evaluation.
       data: the folder of the data set; None: the phantom.
+      answers: how it answers, as of its row.
+      seeds: how many runs are calibrated with it.
     """
 
     name: str
@@ -43,6 +45,16 @@ class Planned:
     changes: Mapping[str, int]
     rules: str
     data: Path | None
+    answers: Answers | None = None
+    seeds: int = 1
+
+    @property
+    def every_seed(self) -> list[Planned]:
+        """The trainings that it is calibrated with, itself among them."""
+        return [
+            dataclasses.replace(self, mark=f"seed-{seed}", changes={"training.seed": seed})
+            for seed in range(self.seeds)
+        ]
 
     @property
     def run(self) -> Path:
@@ -55,7 +67,8 @@ class Planned:
 
     @property
     def file_name(self) -> str:
-        return f"{self._stem}-{self.rules}.json"
+        how = f"-{self.answers.name}" if self.answers else ""
+        return f"{self._stem}{how}-{self.rules}.json"
 
     @property
     def split(self) -> str:
@@ -81,6 +94,9 @@ def planned(table: Table, row: Row, *, scale: str, repeats: int | None, data: Ma
     if table.plan == "folds" and count < 2:
         raise UserError(f"--seeds {count}: {table.name} goes by folds, and at least 2 are needed")
     folder = data.get(catalogue.load(row.experiment, scale=scale).data.layout)
+    if row.answers and row.answers.together:
+        mark = f"seeds-{count}"
+        return [Planned(row.experiment, scale, mark, {"training.seed": 0}, table.rules, folder, row.answers, count)]
     return [
         Planned(
             row.experiment,
@@ -89,6 +105,8 @@ def planned(table: Table, row: Row, *, scale: str, repeats: int | None, data: Ma
             {"data.folds": count, "data.fold": one} if table.plan == "folds" else {"training.seed": one},
             table.rules,
             folder,
+            row.answers,
+            count,
         )
         for one in range(count)
     ]

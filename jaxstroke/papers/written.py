@@ -80,7 +80,7 @@ def _section(table: Table, rows: Sequence[Filled]) -> list[str]:
     lines += ["| " + " | ".join([*headings, "runs"]) + " |", "|---" * (len(headings) + 1) + "|"]
     for row in rows:
         lines.append("| " + " | ".join(cells(table, row)) + " |")
-    lines += ["", f"![Dice, published and measured]({FOLDER}/{table.name}.png)", ""]
+    lines += ["", f"![{table.columns[0].heading}, published and measured]({FOLDER}/{table.name}.png)", ""]
     notes = [f"{row.row.name}: {row.row.note}." for row in rows if row.row.note]
     absent = _absent(rows)
     over = "the means of folds or seeds" if table.over == "over_folds" else "studies"
