@@ -101,6 +101,7 @@ def main(arguments: list[str]) -> int:
         "mirrored": trained.mirrored,
         "rule": trained.rule,
         "cost": trained.cost(),
+        "seconds": outcome.seconds,
         "trained_on_phantom": trained_on_phantom,
         "studies_are_phantom": bool(phantoms),
         "not_a_medical_device": True,
@@ -115,6 +116,8 @@ def main(arguments: list[str]) -> int:
     for line in outcome.done:
         _tell(line)
     console.say(trained.cost())
+    if len(cases) > 1:
+        console.say(outcome.told())
     if not outcome.done:
         first = outcome.failed[0]["reason"]
         raise UserError(first if len(cases) == 1 else f"none of the {len(cases)} studies could be predicted: {first}")

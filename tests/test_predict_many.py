@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +21,7 @@ from jaxstroke import predict as predict_door
 from jaxstroke.data import lookup
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout
-from jaxstroke.data.study import Grid, Study
+from jaxstroke.data.study import Grid, Study, read_study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import catalogue
 from jaxstroke.experiment.overrides import override
@@ -228,3 +230,27 @@ def test_a_table_that_was_named_as_the_data_is_a_runs_own_data(tmp_path: Path) -
     assert held_out._is_own(about, data, tmp_path / "studies.csv")
     with pytest.raises(UserError, match="gone: there is no such folder"):
         held_out._is_own(about, data, tmp_path / "gone")
+
+
+def test_how_long_each_part_took_and_how_long_the_network_stood_still_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six studies; where writing alone is slow, the network stands still for it, but for the last study's."""
+    cases = isles2022_root(tmp_path / "data", [lesion(SHAPE, {})] * 6)
+    study = read_study(cases[0], ("DWI",))
+
+    def outcome(**seconds: float) -> many.Outcome:
+        def after(part: str, value: object) -> Any:
+            time.sleep(seconds[part])
+            return value
+
+        monkeypatch.setattr(many, "read_study", lambda *_, **__: after("reading", study))
+        answer = bright(study)
+        system = System("slow", "Slow", ("DWI",), lambda _: after("network", answer), above_half)
+        return many.predict(cases, system, lambda *_: after("writing", []), lambda *_, **__: None)
+
+    each = outcome(reading=0.02, network=0.04, writing=0.01).seconds
+    assert each["reading"] >= 0.12 and each["network"] >= 0.24 and each["writing"] >= 0.06
+    slow = outcome(reading=0.0, network=0.0, writing=0.2)
+    assert slow.seconds["writing"] >= 1.2 and slow.seconds["waiting"] >= 0.8 > 0.4 > slow.seconds["network"]
+    assert slow.told().startswith("reading 0.") and "; the network stood still for " in slow.told()

@@ -12,16 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import small_experiment
+from small_studies import isles2022_root, lesion
 
 from jaxstroke import papers, tables
+from jaxstroke.data.prepare import prepare
+from jaxstroke.data.study import read_study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import catalogue
+from jaxstroke.inference import unlike
 from jaxstroke.metrics import statistics
 from jaxstroke.metrics.rules import find_rules
 from jaxstroke.metrics.strata import VOLUMES
-from jaxstroke.papers import filled, measure, plan
-from jaxstroke.papers.declared import Table, number
+from jaxstroke.papers import answers, filled, measure, plan
+from jaxstroke.papers.declared import Answers, Table, number
 from jaxstroke.papers.measure import KEPT
+from jaxstroke.runs.folder import RunFolder
 
 HOW = {"scale": "small", "repeats": None, "data": {}}
 STUDIES = tuple(f"case_{one}" for one in range(12))
@@ -224,3 +230,75 @@ def test_a_page_of_all_folds_is_made_once_they_are_judged_and_again_when_one_is_
     later = page.stat().st_mtime + 5
     os.utime(own[1].run / "evaluation" / own[1].split / "summary.json", (later, later))
     assert measure.pages(own) == [page] and made == [page, page]
+
+
+def of_reliability(number: int) -> Table:
+    return papers.chosen("reliability")[number]
+
+
+def test_a_flag_and_an_interval_have_their_means_over_seeds(tmp_path: Path) -> None:
+    """Two of twelve studies are called unlike by one seed and three by another: .208 +- .059, and no Dice is asked."""
+    table = of_reliability(1)
+    noisy = table.rows[1]
+    for one, called in zip(plan.planned(table, noisy, **HOW), (2, 3, 0), strict=True):
+        rows = [
+            {"study": study, "target": "lesion", "system": "net", "called_unlike": float(number < called)}
+            for number, study in enumerate(STUDIES)
+        ]
+        if called:
+            plan.keep(tmp_path, one, {**measured(0, 0), "rows": rows})
+    row = filled.filled(table, tmp_path, **HOW)[1]
+    shares = (2 / 12, 3 / 12)
+    assert row.means["called_unlike"] == pytest.approx((np.mean(shares), np.std(shares, ddof=1)))
+    assert row.by_run == pytest.approx(shares) and (row.runs, row.planned) == (2, 3) and math.isnan(row.p)
+    assert row.missing == ("seed-2: not measured",)
+
+
+def test_runs_that_answer_in_several_ways_are_trained_and_calibrated_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain, *_, together = (plan.planned(of_reliability(0), row, **HOW) for row in of_reliability(0).rows)
+    as_they_are = plan.planned(of_reliability(1), of_reliability(1).rows[0], **HOW)
+    assert as_they_are == plan.planned(of_reliability(0), of_reliability(0).rows[1], **HOW), "kept once"
+    assert len(together) == 1 and [one.run for one in together[0].every_seed] == [one.run for one in plain]
+    assert len({one.file_name for table in (0, 1) for one in plan.of_tables([of_reliability(table)], **HOW)}) == 22
+    done: list[str] = []
+
+    def through(one: plan.Planned, door: str, words: Sequence[str]) -> None:
+        done.append(f"{door} {one.mark}")
+
+    judged: list[tuple[list[str], str]] = []
+
+    def judge(runs: Sequence[RunFolder], how: Answers, **_: object) -> list:
+        judged.append(([run.path.name for run in runs], how.name))
+        return []
+
+    monkeypatch.setattr(measure, "_through", through)
+    monkeypatch.setattr(measure, "_is_trained", lambda one: f"train {one.mark}" in done)
+    monkeypatch.setattr(measure, "_found", lambda one, rows: {"rows": rows})
+    monkeypatch.setattr(answers, "are_calibrated", lambda runs: "calibrate seed-0" in done)
+    monkeypatch.setattr(answers, "judge", judge)
+    for one in (plain[1], as_they_are[2], together[0]):
+        assert measure.measure(one) == (0, {"rows": []})
+    assert done == ["train seed-1", "train seed-0", "train seed-2", "calibrate seed-0"]
+    assert judged == [
+        (["reliability-small-seed-1"], "plain"),
+        (["reliability-small-seed-2"], "calibrated"),
+        ([f"reliability-small-seed-{seed}" for seed in range(3)], "together"),
+    ]
+
+
+def test_a_change_shows_in_what_it_is_of(tmp_path: Path) -> None:
+    """Exchanged sides in nothing, as it is said of them."""
+    case = isles2022_root(tmp_path, [lesion((3, 24, 24), {1: (8, 8)}, side=6)])[0]
+    study, rng = read_study(case, images=("DWI", "ADC")), np.random.default_rng(0)
+    data = small_experiment(**{"data.spacing_mm": 2.0}).data
+    seen = unlike.ranges([unlike.figures_of(study, prepare(study, data), data)])
+
+    def reasons(word: str) -> str:
+        changed = answers.CHANGES[word](study, rng)
+        return "; ".join(unlike.reasons(unlike.figures_of(changed, prepare(changed, data), data), seen))
+
+    assert reasons("noise") and "ADC size" in reasons("units") and "spacing" in reasons("spacing")
+    assert "DWI size" not in reasons("units") and reasons("sides") == ""

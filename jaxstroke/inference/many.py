@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxstroke import console
@@ -15,13 +17,32 @@ from jaxstroke.errors import UserError
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
 
+_PARTS = ("reading", "network", "writing", "waiting")
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What was told of each study that was written, and of each that failed: study, file (or None), reason."""
+    """What was told of each study that was written, and of each that failed: study, file (or None), reason.
+
+    `seconds` of all studies: reading, network and writing, which go on side by side, and waiting, for which the network
+    stood still: for the first study, and then for whatever was slower than it.
+    """
 
     done: list[dict[str, Any]]
     failed: list[dict[str, Any]]
+    seconds: dict[str, float] = dataclasses.field(default_factory=lambda: dict.fromkeys(_PARTS, 0.0))
+
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - begun
+
+    def told(self) -> str:
+        *parts, waiting = (f"{part} {self.seconds[part]:.1f} s" for part in _PARTS)
+        return f"{', '.join(parts)}, side by side; the network stood still for {waiting.removeprefix('waiting ')}"
 
 
 def predict(
@@ -37,22 +58,34 @@ def predict(
     `allow_missing`: where a study lacks an image, the network sees 0 there.
     """
     outcome = Outcome([], [])
+
+    def read(case: Case) -> Study:
+        with outcome.timed("reading"):
+            return _read(case, system, allow_missing=allow_missing)
+
+    def timed_write(study: Study, answer: Answer) -> list[dict[str, Any]]:
+        with outcome.timed("writing"):
+            return write(study, answer)
+
     # While the network sees one study, the next is read and the one before is written: three are in memory, no more.
     with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer:
         writing: concurrent.futures.Future[list[dict[str, Any]]] | None = None
-        ahead = reader.submit(_read, cases[0], system, allow_missing=allow_missing)
+        ahead = reader.submit(read, cases[0])
         for case, following in itertools.zip_longest(cases, cases[1:]):
             try:
-                study = ahead.result()
+                with outcome.timed("waiting"):
+                    study = ahead.result()
             except UserError as error:
                 study = None
                 _failed(outcome, case, error, alone=len(cases) == 1)
             if following is not None:
-                ahead = reader.submit(_read, following, system, allow_missing=allow_missing)
-            answer = _answer(outcome, case, study, system, alone=len(cases) == 1) if study else None
+                ahead = reader.submit(read, following)
+            with outcome.timed("network"):
+                answer = _answer(outcome, case, study, system, alone=len(cases) == 1) if study else None
             if writing:
-                outcome.done.extend(writing.result())
-            writing = writer.submit(write, study, answer) if study and answer else None
+                with outcome.timed("waiting"):
+                    outcome.done.extend(writing.result())
+            writing = writer.submit(timed_write, study, answer) if study and answer else None
             advance(1, note=case.study)
         if writing:
             outcome.done.extend(writing.result())
