@@ -38,14 +38,16 @@ def main(arguments: list[str]) -> int:
 def _use(layout: str, folder: Path) -> list[str]:
     """The command that trains on the phantom: the experiment of its layout with the plainest name.
 
-    Where it has too few patients for that, the one that predicts its studies.
+    Not one that is split as others are, which a table makes; where there are too few patients, the one that predicts.
     """
     from jaxstroke.data.layouts import find_layout
     from jaxstroke.data.splits import most_folds
     from jaxstroke.experiment import catalogue
 
-    name = min((one for one in catalogue.names() if catalogue.load(one).data.layout == layout), key=len)
-    data, found = catalogue.load(name).data, find_layout(layout)
+    declared = {name: catalogue.load(name).data for name in catalogue.names()}
+    alone = [name for name, data in declared.items() if data.layout == layout and data.split_seed is None]
+    name = min(alone, key=len)
+    data, found = declared[name], find_layout(layout)
     patients = {case.study: case.patient for case in found.find(folder) if set(data.targets) <= case.masks.keys()}
     folds = most_folds(patients, data, fixed_test=found.fixed_test(folder))
     if not folds:

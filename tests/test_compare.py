@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxstroke import compare
+from jaxstroke import command, compare
 from jaxstroke.errors import UserError
 from jaxstroke.judging import kept
 from jaxstroke.metrics import scorecard, statistics
@@ -161,7 +162,7 @@ def test_mistakes_are_one_plain_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for words, told in (
         ([run], "only a was judged there; name another run"),
-        ([run, tmp_path / "empty"], "empty: it was not evaluated on test studies yet; first: jaxstroke evaluate"),
+        ([run, tmp_path / "empty"], f"empty: it was not evaluated on test studies yet; first: {re.escape(command.text('evaluate'))} "),
         ([run, tmp_path / "gone"], "gone: there is no such run folder"),
         ([run, run, "--scores", "dise"], "--scores dise: there is no such score"),
         ([run, "--systems", "x"], "--systems x: it was not judged there; there are a"),
