@@ -95,13 +95,13 @@ CHANGES = _in(
 
 STREAM = _in(
     "jaxstroke/data/stream.py",
-    ("resuming: at an example for a step", "first_step * data.batch", "first_step",
+    ("resuming: from the start", "self._first_step + int(number)", "int(number)",
      "test_data_stream.py::test_a_run_may_resume_at_any_step"),
     ("lesion share: its complement", "draw.random() < self._data.lesion", "draw.random() > self._data.lesion",
      "test_data_stream.py::test_the_wanted_share_of_examples_holds_lesion"),
     ("windows: one place too early", "max(0, position - length + 1)", "max(0, position - length)",
      "test_data_stream.py::test_a_window_holds_its_place_and_fits"),
-    ("clips: one slice too many is valid", "np.arange(length) < count if", "np.arange(length) <= count if",
+    ("clips: one slice too many is valid", "< counts[:, None]", "<= counts[:, None]",
      "test_data_stream.py::test_clips_start_everywhere_and_short_studies_are_padded"),
     ("clips: never the last start", "max(1, slices - length + 1)", "max(1, slices - length)",
      "test_data_stream.py::test_clips_start_everywhere_and_short_studies_are_padded"),
@@ -112,7 +112,7 @@ STREAM = _in(
      "test_data_stream.py::test_seeds_and_epochs_differ"),
     ("in order: cropped at the corner", "corner = (height - self._data.size) // 2, (width - self._data.size) // 2",
      "corner = 0 * height, 0 * width", "test_data_stream.py::test_in_order_every_slice_comes_exactly_once"),
-    ("processes: the rows of the first for all", "return step * batch + rows[row]", "return step * batch + row",
+    ("processes: the rows of the first for all", "for row in rows]", "for row in range(len(rows))]",
      "test_data_stream.py::test_processes_share_each_batch_by_rows"),
 )  # fmt: skip
 

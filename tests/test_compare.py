@@ -160,6 +160,7 @@ def test_other_studies_are_refused(tmp_path: Path) -> None:
 def test_mistakes_are_one_plain_line(tmp_path: Path) -> None:
     run = judge(tmp_path / "run", {"a": 0.02})
     (tmp_path / "empty").mkdir()
+    evaluate = re.escape(command.text("evaluate"))
     for words, told in (
         ([run], "only a was judged there; name another run"),
         ([run, tmp_path / "empty"], f"empty: it was not evaluated on test studies yet; first: {re.escape(command.text('evaluate'))} "),

@@ -75,7 +75,7 @@ def assert_same(one: list[stream.Batch], two: list[stream.Batch]) -> None:
 )
 def test_shapes_and_types(cache: Cache, data: Data, images: tuple, masks: tuple, valid: tuple) -> None:
     shapes = {"images": images, "masks": masks, "distance": masks, "valid": valid, "index": (4,)}
-    types = {"images": "float32", "masks": "float32", "distance": "float32", "valid": "bool", "index": "int64"}
+    types = {"images": "float32", "masks": "uint8", "distance": "float16", "valid": "bool", "index": "int64"}
     for batch in (
         *take(stream.training_batches(cache, names(cache), data, seed=0), 2),
         *stream.ordered_batches(cache, names(cache), data),

@@ -52,7 +52,9 @@ def build(experiment: Experiment, *, seed: int = 0) -> Ours:
     mesh = sharding.make_mesh()
     built = training.build(experiment, mesh, steps_per_epoch=_STEPS_PER_EPOCH)
     network = built.network
-    synthetic = {**draw_batch(experiment.data, seed), "index": np.arange(experiment.data.batch)}
+    drawn = {**draw_batch(experiment.data, seed), "index": np.arange(experiment.data.batch)}
+    types = {name: shape.dtype for name, shape in apply.abstract_batch(experiment.data).items()}
+    synthetic = {name: value.astype(types[name]) for name, value in drawn.items()}
     batch = sharding.to_devices(synthetic, mesh)
     holder = [built.first_state(seed)]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxstroke.data.cache.format import Cache, CachedStudy
-from jaxstroke.data.series import as_examples, beside_mirror
+from jaxstroke.data.cache.format import ARRAYS, Cache, CachedStudy
+from jaxstroke.data.series import CHANNELS, as_examples, beside_mirror
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.process import cores
@@ -83,13 +83,12 @@ def training_batches(
     probability, replaced by one drawn from all slices that hold lesion; it is cropped so that lesion is in it.
 
     Yields:
-      images (B, [T or D,] size, size, C) float32, masks and distance with K channels, index (B,) int64, and valid:
-      (B, T) for clips and volumes, False where a study had fewer slices; (B,) otherwise.  A series is
-      images (B, T, size, size, 2), see `data.series`, with masks (B, size, size, K).
+      images (B, [T or D,] size, size, C) float32, masks uint8 and distance float16 with K channels, as the cache has
+      them, index (B,) int64, and valid: (B, T) for clips and volumes, False where a study had fewer slices; (B,)
+      otherwise.  A series is images (B, T, size, size, 2), see `data.series`, with masks (B, size, size, K).
     """
     rows = range(data.batch) if rows is None else rows
-    source = _Training(cache, tuple(studies), data, seed, rows, start_step)
-    return _batches(source, len(rows), data.workers)
+    return _batches(_Training(cache, tuple(studies), data, seed, rows, start_step), data.workers)
 
 
 def describe_examples(
@@ -106,26 +105,25 @@ def ordered_batches(cache: Cache, studies: Sequence[str], data: Data, *, rows: r
     Of each batch only `rows`, where they are given.  `index` is the example's place in `examples`, -1 for padding.
     """
     rows = range(data.batch) if rows is None else rows
-    return _batches(_Ordered(cache, tuple(studies), data, rows), len(rows), workers=0)
+    return _batches(_Ordered(cache, tuple(studies), data, rows), workers=0)
 
 
-# --- what grain reads ------------------------------------------------------------------------------------------------
+# --- what grain reads: whole batches, so that each array is written once, where the network takes it from -------------
 
 
-def _place(position: int, batch: int, rows: range) -> int:
-    """The place in the sequence of all examples, of a position in the sequence of these rows of its batches."""
-    step, row = divmod(position, len(rows))
-    return step * batch + rows[row]
+def _indices(step: int, batch: int, rows: range) -> list[int]:
+    """The places in the sequence of all examples, of these rows of a step's batch."""
+    return [step * batch + row for row in rows]
 
 
 class _Training:
-    """The endless sequence of training examples that stand in `rows` of the batches from `first_step` on."""
+    """The endless sequence of batches from `first_step` on, of each the examples that stand in `rows`."""
 
     def __init__(
         self, cache: Cache, studies: tuple[str, ...], data: Data, seed: int, rows: range, first_step: int
     ) -> None:
         self._cache, self._data, self._seed, self._rows = cache, data, seed, rows
-        self._first = first_step * data.batch
+        self._first_step = first_step
         self._studies = {name: cache.study(name) for name in studies}
         self._examples = examples(cache, studies, data)
         self._lesions = _lesion_slices(list(self._studies.values()))
@@ -142,16 +140,18 @@ class _Training:
     def __len__(self) -> int:
         return _ENDLESS
 
-    def __getitem__(self, position: Any) -> dict[str, Any]:
+    def __getitem__(self, number: Any) -> Batch:
         end_with_parent()  # a process of grain's would outlive a killed training
-        index = self._first + _place(int(position), self._data.batch, self._rows)
+        indices = _indices(self._first_step + int(number), self._data.batch, self._rows)
+        return _batch(self._cache, self._data, [self._piece(index) for index in indices])
+
+    def _piece(self, index: int) -> _Piece:
         example, lesion, draw = self.choose(index)
         study, size = self._studies[example.study], self._data.size
-        if lesion is None:
-            corner = tuple(int(draw.integers(extent - size + 1)) for extent in study.shape[1:])
-        else:
-            corner = self._corner_with_lesion(draw, study, lesion)
-        return _cut(self._cache, self._data, example, (corner[0], corner[1]), index)
+        if lesion is not None:
+            return _Piece(example, self._corner_with_lesion(draw, study, lesion), index)
+        row, column = (int(draw.integers(extent - size + 1)) for extent in study.shape[1:])
+        return _Piece(example, (row, column), index)
 
     def choose(self, index: int) -> tuple[Example, int | None, np.random.Generator]:
         """The slices of the example of a global index, the lesion slice it was drawn for, and its random numbers."""
@@ -180,7 +180,7 @@ class _Training:
 
 
 class _Ordered:
-    """Every example once, then padding up to whole batches; of them those that stand in `rows`."""
+    """Every example once, then padding up to whole batches; of each batch the examples that stand in `rows`."""
 
     def __init__(self, cache: Cache, studies: tuple[str, ...], data: Data, rows: range) -> None:
         self._cache, self._data, self._rows = cache, data, rows
@@ -190,17 +190,19 @@ class _Ordered:
         return f"_Ordered({self._cache.fingerprint}, {len(self._examples)} examples)"
 
     def __len__(self) -> int:
-        return -(-len(self._examples) // self._data.batch) * len(self._rows)
+        return -(-len(self._examples) // self._data.batch)
 
-    def __getitem__(self, position: Any) -> dict[str, Any]:
-        index = _place(int(position), self._data.batch, self._rows)
+    def __getitem__(self, number: Any) -> Batch:
+        indices = _indices(int(number), self._data.batch, self._rows)
+        return _batch(self._cache, self._data, [self._piece(index) for index in indices])
+
+    def _piece(self, index: int) -> _Piece | None:
         if index >= len(self._examples):
-            padding = _cut(self._cache, self._data, self._examples[0], (0, 0), 0)
-            return {name: np.full_like(value, -1 if name == "index" else 0) for name, value in padding.items()}
+            return None
         example = self._examples[index]
         _, height, width = self._cache.study(example.study).shape
         corner = (height - self._data.size) // 2, (width - self._data.size) // 2
-        return _cut(self._cache, self._data, example, corner, index)
+        return _Piece(example, corner, index)
 
 
 @functools.lru_cache(maxsize=4)
@@ -218,35 +220,60 @@ def _window_with(draw: np.random.Generator, position: int, length: int, extent: 
     return int(draw.integers(low, high + 1)) if high >= low else 0
 
 
-def _cut(cache: Cache, data: Data, example: Example, corner: tuple[int, int], index: int) -> dict[str, Any]:
-    """Reads one example; slices that the study does not have are zeros and not valid."""
-    length = data.kind.slices(data.depth)
-    rows, columns = (slice(start, start + data.size) for start in corner)
-    arrays: dict[str, Any] = {}
-    count = 0
-    for name in ("images", "masks", "distance"):
-        taken = cache.slices(example.study, name, example.start, example.start + example.count)
-        taken = beside_mirror(taken) if name == "images" and data.kind.holds_times else taken
-        taken = taken[:, rows, columns]
-        count = len(taken)
-        piece = np.zeros((length, data.size, data.size, taken.shape[-1]), np.float32)
-        piece[:count] = taken
-        arrays[name] = piece if data.kind.holds_slices else piece[0]
-    if data.kind.holds_times:
-        arrays["images"] = as_examples(arrays["images"])
-    arrays["valid"] = np.arange(length) < count if data.kind.holds_slices else np.array(True)
-    arrays["index"] = np.array(index, np.int64)
-    return arrays
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """What one row of a batch is cut from: the corner of its crop, and the example's index."""
+
+    example: Example
+    corner: tuple[int, int]
+    index: int
+
+
+def _batch(cache: Cache, data: Data, pieces: Sequence[_Piece | None]) -> Batch:
+    """Reads the examples of a batch; None and slices that a study does not have are zeros and not valid."""
+    batch: Batch = {}
+    for name, kind in ARRAYS.items():
+        batch[name] = np.empty((len(pieces), *_shape(data, name)), kind)
+        for out, piece in zip(batch[name], pieces, strict=True):
+            _read(cache, data, name, piece, out)
+    counts = np.array([0 if piece is None else piece.example.count for piece in pieces])
+    batch["valid"] = np.arange(data.kind.slices(data.depth)) < counts[:, None]
+    if not data.kind.holds_slices:
+        batch["valid"] = batch["valid"][:, 0]
+    batch["index"] = np.array([-1 if piece is None else piece.index for piece in pieces], np.int64)
+    return batch
+
+
+def _shape(data: Data, name: str) -> tuple[int, ...]:
+    """Of one example's images, masks or distances."""
+    plane = data.size, data.size
+    if name != "images":
+        return *data.kind.slices_lead(data.depth), *plane, len(data.targets)
+    return *data.kind.images_lead(data.depth), *plane, len(data.inputs) * (CHANNELS if data.kind.holds_times else 1)
+
+
+def _read(cache: Cache, data: Data, name: str, piece: _Piece | None, out: np.ndarray) -> None:
+    if piece is None:
+        out[...] = 0
+        return
+    one, (row, column) = piece.example, piece.corner
+    if name == "images" and data.kind.holds_times:
+        planes = beside_mirror(cache.slices(one.study, name, one.start, one.start + 1))
+        out[...] = as_examples(planes[0, row : row + data.size, column : column + data.size])
+        return
+    slices = out if data.kind.holds_slices else out[None]
+    slices[one.count :] = 0
+    cache.read_crop(one.study, name, one.start, piece.corner, slices[: one.count])
 
 
 # --- grain -----------------------------------------------------------------------------------------------------------
 
 
-def _batches(source: _Training | _Ordered, batch: int, workers: int) -> Iterator[Batch]:
+def _batches(source: _Training | _Ordered, workers: int) -> Iterator[Batch]:
     """Reads ahead in threads, or in `workers` processes; both give the same batches in the same order."""
     import grain  # takes a second to import, which listing experiments should not pay
 
-    dataset = grain.MapDataset.source(source).batch(batch, batch_fn=_stack)  # type: ignore[arg-type]
+    dataset = grain.MapDataset.source(source)  # type: ignore[arg-type]
     threads = min(_THREADS, cores.usable())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD)
     stream = dataset.to_iter_dataset(options)
@@ -266,10 +293,6 @@ def _batches(source: _Training | _Ordered, batch: int, workers: int) -> Iterator
                 f"a process that reads data ended ({error}); it may have been short of memory. "
                 "Continue the run with --set data.workers=0"
             ) from error
-
-
-def _stack(examples: Sequence[dict[str, np.ndarray]]) -> Batch:
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 
 def _parse_absl_flags() -> None:

@@ -49,11 +49,11 @@ def valid_shape(data: Data) -> tuple[int, ...]:
 
 
 def abstract_batch(data: Data) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch, as `data.stream` makes them."""
+    """The shapes and types of a batch, as `data.stream` makes them."""
     shapes = {
         "images": (example_shape(data), jnp.float32),
-        "masks": (mask_shape(data), jnp.float32),
-        "distance": (mask_shape(data), jnp.float32),
+        "masks": (mask_shape(data), jnp.uint8),
+        "distance": (mask_shape(data), jnp.float16),
         "valid": (valid_shape(data), jnp.bool_),
         "index": ((), jnp.int32),
     }

@@ -21,6 +21,7 @@ from jaxstroke.augment import augment
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.losses import total_loss
 from jaxstroke.models import apply
+from jaxstroke.models.nn.precision import at_least_float32
 from jaxstroke.training.state import TrainState, moved
 
 Batch = dict[str, jax.Array]
@@ -55,6 +56,8 @@ def train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Figures]:
         _check_batch(batch, data)
         augment_key, dropout_key = jax.random.split(step_key(experiment.training.seed, state.step))
+        # They travel as narrow as they lie.
+        batch = {**batch, **{name: at_least_float32(batch[name]) for name in ("masks", "distance")}}
         batch = augment(augment_key, batch, experiment.augment)
         if microbatches == 1:
             batch_stats, figures, gradients = gradient(state.params, state.batch_stats, batch, dropout_key)

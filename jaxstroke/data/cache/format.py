@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import json
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,45 @@ class Cache:
             return values.reshape(count, *shape[1:])
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from None
+
+    def read_crop(self, study: str, kind: str, start: int, corner: tuple[int, int], out: np.ndarray) -> None:
+        """Reads a crop (count, rows, columns, channels) from slice `start` on, into where it is wanted."""
+        path = self.folder / file_name(study, kind)
+        (row, column), (rows, columns) = corner, out.shape[1:3]
+        try:
+            shape, dtype, offset = _array_header(path)
+            if shape[3:] != out.shape[3:] or dtype != out.dtype:
+                raise ValueError(f"{shape[3:]} {dtype} a pixel are there, {out.shape[3:]} {out.dtype} were asked for")
+            whole_rows = columns == shape[2] and out.flags.c_contiguous
+            with path.open("rb", buffering=0) as file:
+                for number, plane in enumerate(out, start):
+                    file.seek(offset + (number * shape[1] + row) * math.prod(shape[2:]) * dtype.itemsize)
+                    band = plane if whole_rows else _scratch((rows, *shape[2:]), dtype)
+                    _fill(file, band)
+                    if not whole_rows:
+                        plane[...] = band[:, column : column + columns]
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from None
+
+
+_kept = threading.local()
+
+
+def _scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Memory of this thread, used again and again: the system's zeroing of new memory costs more than reading."""
+    size = math.prod(shape) * dtype.itemsize
+    if getattr(_kept, "bytes", np.empty(0, np.uint8)).size < size:
+        _kept.bytes = np.empty(size, np.uint8)
+    return _kept.bytes[:size].view(dtype).reshape(shape)
+
+
+def _fill(file: io.FileIO, array: np.ndarray) -> None:
+    place = memoryview(array.data).cast("B")
+    while place:
+        count = file.readinto(place)
+        if not count:
+            raise ValueError("it ends too early")
+        place = place[count:]
 
 
 @functools.lru_cache(maxsize=2**16)
