@@ -163,7 +163,7 @@ def test_mistakes_are_one_plain_line(tmp_path: Path) -> None:
     evaluate = re.escape(command.text("evaluate"))
     for words, told in (
         ([run], "only a was judged there; name another run"),
-        ([run, tmp_path / "empty"], f"empty: it was not evaluated on test studies yet; first: {re.escape(command.text('evaluate'))} "),
+        ([run, tmp_path / "empty"], f"empty: it was not evaluated on test studies yet; first: {evaluate} "),
         ([run, tmp_path / "gone"], "gone: there is no such run folder"),
         ([run, run, "--scores", "dise"], "--scores dise: there is no such score"),
         ([run, "--systems", "x"], "--systems x: it was not judged there; there are a"),
