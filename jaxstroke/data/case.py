@@ -22,6 +22,7 @@ class Case:
       fault: why its folder could not be looked into, a plain line; whoever reads the study says it.
       centre: the hospital or site, where the data set tells it; splits may go by it.
       facts: what else its tables tell, by word ("days_post_stroke").
+      untold: by modality, why it could not be told which file it is, and what to do; "" of all others.
     """
 
     study: str
@@ -32,6 +33,7 @@ class Case:
     fault: str = ""
     centre: str = ""
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    untold: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def image(self, word: str) -> Path:
         return self._file(self.images, "image", word)
@@ -47,4 +49,5 @@ class Case:
     def without(self, kind: str, word: str, present: Iterable[str]) -> UserError:
         """The mistake that the study does not have what is asked of it."""
         has = ", ".join(sorted(present)) or "none"
-        return UserError(f"study {self.study}: it has no {kind} {word}; its {kind}s are: {has}")
+        why = (self.untold.get(word) or self.untold.get("", "")) if kind == "image" else ""
+        return UserError(f"study {self.study}: it has no {kind} {word}; its {kind}s are: {has}{why and f'; {why}'}")

@@ -117,6 +117,8 @@ def inspect(cases: Sequence[Case], advance: Callable[..., None] = lambda steps, 
 
 def inspect_case(case: Case) -> Inspected:
     found = Inspected(case)
+    for word, line in case.untold.items():
+        found.warn("", "series", line if word else f"not used: {line}")
     if case.fault or not case.images:
         file, _, message = (case.fault or f"{case.study}: it has no image").partition(": ")
         found.error(file, "unreadable", message)
@@ -184,7 +186,7 @@ def _voxels(found: Inspected, header: nifti.Header, grid: Grid) -> np.ndarray | 
     except UserError as error:
         found.error(header.path, "not_finite" if isinstance(error, nifti.NotFinite) else "unreadable", error)
         return None
-    found.bytes_read += header.path.stat().st_size
+    found.bytes_read += nifti.bytes_on_disk(header)
     return array
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxstroke.data.case import Case
-from jaxstroke.data.layouts import LAYOUTS, Layout, detect_layout, find_layout, study_from_folder
+from jaxstroke.data.layouts import LAYOUTS, Layout, detect_layout, find_layout, folder, study_from_folder
 from jaxstroke.errors import UserError
 
 
@@ -35,7 +35,8 @@ def studies_at(path: Path, layout: Layout) -> list[Case]:
         try:
             return look_up(path)[1]
         except UserError:
-            pass
+            if folder.is_described(path):
+                raise
         raise
 
 

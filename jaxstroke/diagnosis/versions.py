@@ -18,7 +18,7 @@ PACKAGES = (
 EXTRAS = {
     "torch": ("torch", "safetensors"),
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
-    "prep": ("SimpleITK",),
+    "prep": ("SimpleITK", "pydicom", "highdicom"),
     "cuda": ("jax_cuda12_plugin",),
     "tpu": ("libtpu",),
 }

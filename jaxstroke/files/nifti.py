@@ -1,4 +1,4 @@
-"""NIfTI files, and MetaImages beside them: read with a guard, written atomically.
+"""NIfTI files, and MetaImages and DICOM beside them: read with a guard, written atomically.
 
 A file is not trusted.  Its header is read first and bounds what is read after it; voxels are unpacked piece by
 piece straight into the float32 result, so neither a header that claims 2000^3 voxels nor a compressed file that
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
 import io
 import math
 import zlib
@@ -23,8 +24,9 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from jaxstroke.errors import UserError
-from jaxstroke.files import metaimage, opened
+from jaxstroke.files import metaimage, opened, sha256
 from jaxstroke.files.atomic import whole_file
+from jaxstroke.files.dicom import volumes as dicom
 
 # Twice a perfusion series of 512 x 512 x 16 voxels and 64 time points: 2 GiB as float32.
 MAX_VOXELS = 2**29
@@ -62,6 +64,7 @@ class Header:
       offset: byte at which the voxels begin.
       raw: nibabel's header, which is copied when a prediction is written like its input.
       deflated: whether the voxels alone are packed, as a MetaImage's may be.
+      dicom: the volume of DICOM files that it is, else None.
     """
 
     path: Path
@@ -72,6 +75,7 @@ class Header:
     offset: int
     raw: Nifti1Header
     deflated: bool = False
+    dicom: dicom.Volume | None = None
 
     def disagreement(self) -> str | None:
         """Says how the header contradicts itself about where the voxels lie, or returns None.
@@ -106,6 +110,9 @@ def read_header(path: Path, *, max_voxels: int = MAX_VOXELS) -> Header:
 
     Anything wrong with it is a `UserError` that names the file.
     """
+    volume = dicom.find(path)
+    if volume is not None:
+        return _of_dicom(path, volume, max_voxels)
     with opened.unpacked(path) as (stream, packing):
         header = _header(path, stream, max_voxels)
         _check_length(header, packing)
@@ -118,6 +125,9 @@ def fill(array: np.ndarray, header: Header) -> None:
     They are float32 and finite: scl_slope * stored + scl_inter.  What is wrong is a `UserError` that names the file.
     """
     path = header.path
+    if header.dicom is not None:
+        dicom.fill(array, header.dicom)
+        return
     with opened.unpacked(path) as (stream, packing):
         if _header(path, stream, math.prod(header.shape)).shape != header.shape:
             raise UserError(f"{path}: it was changed while it was read; try again")
@@ -133,6 +143,22 @@ def fill(array: np.ndarray, header: Header) -> None:
         raise NotFinite(
             f"{path}: {bad:,} of its {array.size:,} voxels are not finite numbers; repair or leave out the file"
         )
+
+
+def identity(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of an image: of its file, or of all files of a DICOM volume."""
+    volume = dicom.find(path)
+    if volume is None:
+        digest = sha256(path)
+        return path.stat().st_size, digest
+    named = [f"{path.name} {sha256(path)}\n" for path in volume.files]
+    digest = hashlib.sha256("".join([f"{volume.label}\n", *named]).encode()).hexdigest()
+    return sum(path.stat().st_size for path in volume.files), digest
+
+
+def bytes_on_disk(header: Header) -> int:
+    files = header.dicom.files if header.dicom else [header.path]
+    return sum(path.stat().st_size for path in files)
 
 
 def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
@@ -164,17 +190,35 @@ def _header(path: Path, stream: BinaryIO, max_voxels: int) -> Header:
 
 def _of_metaimage(path: Path, told: metaimage.Description, max_voxels: int) -> Header:
     shape = _checked(path, told.shape, told.kind, told.affine, told.spacing_mm, max_voxels)
-    raw = Nifti1Header(endianness=">" if told.kind.byteorder == ">" else "<")
-    raw.set_data_dtype(told.kind)
-    raw.set_data_shape((1, 1, 1))
-    raw.set_zooms(told.spacing_mm)
-    raw.set_xyzt_units("mm", "sec")
-    raw.set_sform(told.affine, code=1)
-    raw.set_qform(told.affine, code=1)
-    spacing = told.spacing_mm
+    raw, spacing = _raw(told.kind, told.affine, told.spacing_mm), told.spacing_mm
     return Header(
         path, shape, told.affine, (spacing[0], spacing[1], spacing[2]), (None, None), told.offset, raw, told.packed
     )
+
+
+def _of_dicom(path: Path, volume: dicom.Volume, max_voxels: int) -> Header:
+    if volume.fault:
+        raise UserError(f"{path}: DICOM series {volume.label}: {volume.fault}")
+    sizes = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    spacing = float(sizes[0]), float(sizes[1]), float(sizes[2])
+    kind = np.dtype(np.float32)
+    shape = _checked(path, volume.shape, kind, volume.affine, spacing, max_voxels)
+    raw = _raw(kind, volume.affine, spacing)
+    return Header(path, shape, volume.affine, spacing, (None, None), 0, raw, dicom=volume)
+
+
+def _raw(kind: np.dtype, affine: np.ndarray, spacing_mm: tuple[float, ...]) -> Nifti1Header:
+    """The header that a NIfTI file in this place would have."""
+    raw = Nifti1Header(endianness=">" if kind.byteorder == ">" else "<")
+    raw.set_data_dtype(kind)
+    raw.set_data_shape((1, 1, 1))
+    raw.set_zooms(spacing_mm)
+    raw.set_xyzt_units("mm", "sec")
+    raw.set_sform(affine, code=1)
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    sheared = np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3  # a tilted gantry; a qform cannot tell it
+    raw.set_qform(affine, code=0 if sheared else 1)
+    return raw
 
 
 def _checked(

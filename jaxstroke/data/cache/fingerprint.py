@@ -13,6 +13,7 @@ from jaxstroke import files
 from jaxstroke.data.case import Case
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
+from jaxstroke.files import nifti
 
 # Changes whenever preparation or the form of the cache does, so that old caches are not mistaken for new ones.
 FORMAT = 2
@@ -45,7 +46,7 @@ def source_files(case: Case, data: Data) -> dict[str, list[Any]]:
         raise UserError(case.fault)
     paths = {word: case.image(word) for word in data.channels} | {word: case.mask(word) for word in data.targets}
     common = os.path.commonpath([path.parent for path in paths.values()])
-    return {word: [os.path.relpath(path, common), *identity(path)] for word, path in paths.items()}
+    return {word: [os.path.relpath(path, common), *nifti.identity(path)] for word, path in paths.items()}
 
 
 def fingerprint_of(recipe: dict[str, Any], cases: Iterable[Case], sources: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@
 
 With neither, files directly in the folder or in its subfolders whose names end in a modality's word are taken:
 `a1_dwi.nii.gz` and `a1_adc.nii.gz`, or `a1/dwi.nii.gz` and `a1/adc.nii.gz`; masks end in mask, msk, lesion or label.
+Where no file has such a name, DICOM files are looked for (`dicom_study`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxstroke.data.case import Case
+from jaxstroke.data.layouts import dicom_study
 from jaxstroke.data.layouts.adc_units import micro_mm2_per_s
 from jaxstroke.data.layouts.layout import Layout, found
 from jaxstroke.errors import UserError
@@ -32,7 +35,8 @@ from jaxstroke.files.tables import read_rows
 TITLE = "a folder of studies"
 SOURCE = "your own archive (docs/data.md says how it may lie)"
 EXPECTS = (
-    "studies.csv, layout.json, or files whose names end in dwi, adc, flair, t1w, ct, tmax, ... (.nii, .nii.gz, .mha)"
+    "studies.csv, layout.json, files whose names end in dwi, adc, flair, t1w, ct, tmax, ... (.nii, .nii.gz, .mha), or "
+    "DICOM files"
 )
 TABLE, DESCRIPTION = "studies.csv", "layout.json"
 
@@ -56,20 +60,25 @@ def find(root: Path) -> list[Case]:
         root = root.parent if root.suffix == ".csv" else root
     elif root.suffix == ".json" or os.path.lexists(root / DESCRIPTION):
         description = root if root.suffix == ".json" else root / DESCRIPTION
-        root, images, masks = _described(description)
-        cases = list(_of_patterns(root, images, masks))
+        told = _described(description)
+        root = description.parent / told.get("root", "")
+        if "series" in told:
+            cases = dicom_study.cases(root, told["series"], "folder")
+        else:
+            cases = list(_of_patterns(root, told["images"], told.get("masks", {})))
     else:
-        cases = list(_of_names(root))
+        cases = list(_of_names(root)) or dicom_study.cases(root, {}, "folder")
     return found(cases, root, title=TITLE, expects=EXPECTS, source=SOURCE)
 
 
 def is_described(root: Path) -> bool:
-    """Whether a table or a description says that the studies lie in this layout, be it right or wrong."""
-    return root.suffix in (".csv", ".json") or any(os.path.lexists(root / name) for name in (TABLE, DESCRIPTION))
+    """Whether a table, a description or DICOM says that the studies lie in this layout, be it right or wrong."""
+    told = root.suffix in (".csv", ".json") or any(os.path.lexists(root / name) for name in (TABLE, DESCRIPTION))
+    return told or dicom_study.holds_dicom(root)
 
 
 def study(folder: Path) -> Case | None:
-    cases = list(_of_names(folder))
+    cases = list(_of_names(folder)) or dicom_study.cases(folder, {}, "folder")
     return cases[0] if len(cases) == 1 else None
 
 
@@ -104,17 +113,21 @@ def fixed_test(root: Path) -> frozenset[str]:
 # --- patterns --------------------------------------------------------------------------------------------------------
 
 
-def _described(path: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
+def _described(path: Path) -> dict[str, Any]:
     try:
-        description = json.loads(read_text(path))
-        images, masks = dict(description["images"]), dict(description.get("masks", {}))
-        texts = [*images.values(), *masks.values(), description.get("root", "")]
-        whole = all(isinstance(text, str) for text in texts) and bool(images)
+        description = dict(json.loads(read_text(path)))
+        words = [dict(description[name]) for name in ("images", "series", "masks") if name in description]
+        texts = [description.get("root", ""), *(text for one in words for text in one.values())]
+        whole = all(isinstance(text, str) for text in texts)
+        whole = whole and bool(description.get("images")) != bool(description.get("series"))
     except (ValueError, KeyError, TypeError, RecursionError, AttributeError):
-        whole, images, masks, description = False, {}, {}, {}
+        whole, description = False, {}
     if not whole:
-        raise UserError(f'{path}: it must read {{"images": {{"DWI": "{{study}}_dwi.nii.gz", ...}}, "masks": {{...}}}}')
-    return path.parent / description.get("root", ""), images, masks
+        raise UserError(
+            f'{path}: it must read {{"images": {{"DWI": "{{study}}_dwi.nii.gz", ...}}, "masks": {{...}}}}, '
+            'or for DICOM {"series": {"DWI": "7*b1000", ...}}'
+        )
+    return description
 
 
 def _of_patterns(root: Path, images: Mapping[str, str], masks: Mapping[str, str]) -> Iterator[Case]:
