@@ -25,7 +25,7 @@ def describe(out: Path, told: Sequence[Mapping[str, Any]], runs: Sequence[RunFol
             "GeneratedBy": [{"Name": "jaxstroke", "Version": __version__}],
         },
     )
-    files.write_text(out / ".bidsignore", "predictions.json\nlesions.csv\n*.png\n")
+    files.write_text(out / ".bidsignore", "predictions.json\nlesions.csv\n*.png\n*.dcm\n")
     made_by = [_run(run) for run in runs]
     for line in told:
         sidecar = {

@@ -11,8 +11,8 @@ from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout
 from jaxstroke.errors import UserError
 
-# (case, kind, target): where below the folder for all.  The kind is "mask", "probability", "picture" or the word of
-# another map; the target is empty where the network has one alone.
+# (case, kind, target): where below the folder for all.  The kind is "mask", "probability", "picture", "segmentation"
+# (DICOM) or the word of another map; the target is empty where the network has one alone.
 Naming = Callable[[Case, str, str], Path]
 CHALLENGES = ("isles2018", "isles2022", "isles2024")
 WORDS = (*CHALLENGES, "bids")
@@ -60,7 +60,7 @@ def bids(case: Case, kind: str, target: str) -> Path:
     subject, session = found.groups() if found else (f"sub-{_letters(case.study)}", None)
     place = Path(subject) / (session or "") / ("dwi" if case.images.keys() & {"DWI", "ADC"} else "anat")
     entities = [subject, *([session] if session else []), *([f"label-{_letters(target)}"] if target else [])]
-    ends = {"mask": "mask.nii.gz", "probability": "probseg.nii.gz", "picture": "mask.png"}
+    ends = {"mask": "mask.nii.gz", "probability": "probseg.nii.gz", "picture": "mask.png", "segmentation": "mask.dcm"}
     made_by = "jaxstroke" if kind in ends else f"jaxstroke{_letters(kind.title())}"
     return place / "_".join([*entities, f"desc-{made_by}", ends.get(kind, "map.nii.gz")])
 
@@ -69,8 +69,8 @@ def _beside(mask_name: str, kind: str, target: str) -> Path:
     """After the mask's name: the target and the kind are put before the ending."""
     stem, ending = _parts(mask_name)
     stem += f"_{target.replace('/', '-').lower()}" if target else ""
-    if kind == "picture":
-        return Path(f"{stem}.png")
+    if kind in ("picture", "segmentation"):
+        return Path(f"{stem}.{'png' if kind == 'picture' else 'dcm'}")
     return Path(f"{stem}{ending}" if kind == "mask" else f"{stem}_{kind.replace('/', '-')}{ending}")
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxstroke import __version__
 from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
+from jaxstroke.files.dicom import segmentation
 from jaxstroke.files.nifti import write_volume
 from jaxstroke.inference.doubts import each_lesion, entropy_bits
 from jaxstroke.inference.naming import Naming, after_layout
@@ -35,7 +37,8 @@ def write(
 ) -> list[dict[str, Any]]:
     """Writes a study's answer under the names that `naming` gives its files; returns what to tell of it.
 
-    `phantoms` names the studies whose pictures say that they are phantoms.
+    Of a DICOM series with a frame of reference there is also a DICOM segmentation.  `phantoms` names the studies whose
+    pictures say that they are phantoms.
     """
     make(out)
     maps = {path: out / naming(study.case, path, "") for path in answer.maps}
@@ -49,6 +52,13 @@ def write(
         files = {kind: out / naming(study.case, kind, shown) for kind in ("mask", "probability", "picture")}
         _write_volume(files["mask"], mask.astype(np.uint8), study)
         _write_volume(files["probability"], values, study)
+        volume = study.grid.header.dicom
+        if volume is not None and volume.first.instance.frame_of_reference:
+            files["segmentation"] = out / naming(study.case, "segmentation", shown)
+            in_file = study.grid.to_file(mask)
+            segmentation.write(
+                files["segmentation"], in_file, volume, label=target, network=system.name, version=__version__
+            )
         if uncertainty:
             files |= _write_uncertainty(
                 lambda word, shown=shown: out / naming(study.case, word, shown), answer, index, study

@@ -68,6 +68,7 @@ class Instance:
     study: str
     series: str
     patient: str
+    frame_of_reference: str
     number: int
     description: str
     modality: str
@@ -154,6 +155,7 @@ def _instance(path: Path, bytes_left: int, syntax: str, header: Any) -> Instance
         str(header.get("StudyInstanceUID", "")),
         str(header.get("SeriesInstanceUID", "")),
         str(header.get("PatientID") or ""),
+        str(header.get("FrameOfReferenceUID") or ""),
         int(header.get("SeriesNumber") or 0),
         _description(header),
         str(header.get("Modality", "")),
