@@ -15,7 +15,7 @@ Cost: six trainings of 38.4 M parameters, 18.4 G multiply-accumulates a slice ea
 
 import dataclasses
 
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 from jaxstroke.experiment.overrides import override
 
 EXPERIMENT = dataclasses.replace(
@@ -24,14 +24,6 @@ EXPERIMENT = dataclasses.replace(
     title="Cascade in two stages: out-of-fold synthetic maps, CT and CT perfusion maps",
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
-    "optimiser.learning_rate": 3e-3,
-    "training.epochs": 20,
-    "cascade.stage1_networks": 2,
-}
+SMALL = {**small("cascade_stage1"), "cascade.stage1_networks": 2}
 
 VARIANTS = {"in_sample": {"cascade.stage1_networks": 1}}

@@ -21,6 +21,7 @@ Cost: 38.4 M parameters, 18.4 G multiply-accumulates a slice.
 """
 
 from jaxstroke.experiment import Augment, Data, Experiment, Loss, Model, Optimiser, Training
+from jaxstroke.experiment.catalogue import small
 
 CLASS_WEIGHTS = {"lesion_weight": 0.7, "background_weight": 0.3}
 
@@ -53,12 +54,11 @@ EXPERIMENT = Experiment(
 )
 
 SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
+    **small("mdanet_isles18"),
     "optimiser.learning_rate": 3e-3,
-    "training.epochs": 20,
+    "schedule.name": "halving",  # `steady` differs from it by its cosine
+    "schedule.half_every_epochs": 1,
+    "augment.elastic_pixels": 1.0,  # larger pixels
 }
 
 CONFIGURATIONS = {
@@ -90,4 +90,4 @@ VARIANTS = {
     }
 }
 
-SMALL_VARIANTS = {"steady": {"schedule.warmup_epochs": 4}}
+SMALL_VARIANTS = {"steady": {"schedule.warmup_epochs": 1}}

@@ -10,7 +10,7 @@ same augmentation rules": everything but the network is that of `dme_isles18`.
 import dataclasses
 
 from jaxstroke.experiment import Model
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 EXPERIMENT = dataclasses.replace(
     load("dme_isles18"),
@@ -19,14 +19,4 @@ EXPERIMENT = dataclasses.replace(
     model=Model("conv_lstm_unet"),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.spacing_mm": 3.0,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
-    "optimiser.learning_rate": 2e-3,
-    "training.epochs": 20,
-    "training.slices_per_step": None,
-    "training.patience_epochs": None,
-}
+SMALL = {**small("dme_isles18"), "optimiser.learning_rate": 2e-3}

@@ -22,7 +22,11 @@ EXPERIMENT = dataclasses.replace(
     data=dataclasses.replace(BASE.data, layout="isles2022", groups=(("DWI",), ("ADC",)), size=112),
 )
 
-SMALL = small("mdanet_isles18")
+SMALL = {
+    **small("mdanet_isles18"),
+    "data.phantom_cases": 72,  # the phantom of `reliability`
+    "data.lesion_fraction": 0.5,  # few steps and small lesions: else most batches hold none
+}
 
 VARIANTS = {
     "size128": {"data.size": 128},

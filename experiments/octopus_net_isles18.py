@@ -10,7 +10,7 @@ followed: everything but the network is that of `unet_isles18`.
 import dataclasses
 
 from jaxstroke.experiment import Model
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 EXPERIMENT = dataclasses.replace(
     load("unet_isles18"),
@@ -19,10 +19,4 @@ EXPERIMENT = dataclasses.replace(
     model=Model("octopus_net"),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 4,
-    "training.epochs": 20,
-}
+SMALL = {**small("unet_isles18"), "model.width": 4}

@@ -12,7 +12,7 @@ Ours: batch 4 (a series is 16 images), and the network is approximate (its docst
 import dataclasses
 
 from jaxstroke.experiment import Model
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("unet_isles18")
 
@@ -24,11 +24,4 @@ EXPERIMENT = dataclasses.replace(
     model=Model("perfu_net"),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.depth": 8,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
-    "training.epochs": 20,
-}
+SMALL = {**small("unet_isles18"), "data.depth": 8}

@@ -9,7 +9,7 @@ validate for an interval at 90 %, which takes nine.
 
 import dataclasses
 
-from jaxstroke.experiment.catalogue import load, small
+from jaxstroke.experiment.catalogue import load
 
 BASE = load("unet_isles22")
 
@@ -21,9 +21,11 @@ EXPERIMENT = dataclasses.replace(
 )
 
 SMALL = {
-    **small("unet_isles22"),
+    "data.size": 64,
+    "data.batch": 4,
     "data.phantom_cases": 72,
     "data.lesion_fraction": 0.6,
+    "model.width": 8,
     "training.average": 0.99,
     "training.epochs": 5,
     "training.steps_per_epoch": 400,

@@ -9,7 +9,7 @@ Everything but the network is that of `unet_isles18`.
 import dataclasses
 
 from jaxstroke.experiment import Model
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("unet_isles18")
 
@@ -20,10 +20,4 @@ EXPERIMENT = dataclasses.replace(
     model=Model("swin_unet"),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 12,
-    "training.epochs": 20,
-}
+SMALL = {**small("unet_isles18"), "model.width": 12}

@@ -10,7 +10,7 @@ takes sizes that 32 divides, and the 6.10 G that the paper prints are those of 2
 import dataclasses
 
 from jaxstroke.experiment import Model
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("unet_isles22")
 
@@ -22,10 +22,4 @@ EXPERIMENT = dataclasses.replace(
     data=dataclasses.replace(BASE.data, size=224),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 12,
-    "training.epochs": 20,
-}
+SMALL = {**small("unet_isles22"), "model.width": 12}

@@ -9,7 +9,7 @@ Everything but the network is that of `unet_isles18`.
 import dataclasses
 
 from jaxstroke.experiment import Model
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("unet_isles18")
 
@@ -21,13 +21,10 @@ EXPERIMENT = dataclasses.replace(
 )
 
 SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
+    **small("unet_isles18"),
     "model.width": 16,
     "model.hidden": 64,
     "model.mlp": 32,
     "model.layers": 2,
     "model.decoder": (64, 32, 16, 8, 8),
-    "training.epochs": 20,
 }

@@ -11,7 +11,7 @@ place of a clip.
 import dataclasses
 
 from jaxstroke.experiment import Model
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 BASE = load("dme_isles18")
 
@@ -23,17 +23,7 @@ EXPERIMENT = dataclasses.replace(
     model=Model("unet3d"),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.spacing_mm": 3.0,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 4,
-    "optimiser.learning_rate": 2e-3,
-    "training.epochs": 20,
-    "training.slices_per_step": None,
-    "training.patience_epochs": None,
-}
+SMALL = {**small("dme_isles18"), "model.width": 4, "optimiser.learning_rate": 2e-3}
 
 VARIANTS = {"narrow": {"model.width": 16}}
 

@@ -10,7 +10,7 @@ similarity loss, which only two streams can have.
 import dataclasses
 
 from jaxstroke.experiment import Loss, Model
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 EXPERIMENT = dataclasses.replace(
     load("mdanet_isles18"),
@@ -20,10 +20,4 @@ EXPERIMENT = dataclasses.replace(
     loss=Loss(terms={"soft_dice": 1.0, "cross_entropy": 1.0}),
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
-    "training.epochs": 20,
-}
+SMALL = small("mdanet_isles18")

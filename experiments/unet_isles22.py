@@ -8,7 +8,7 @@ Data and size are those of `mdanet_isles22`, all else that of `unet_isles18`.
 
 import dataclasses
 
-from jaxstroke.experiment.catalogue import load
+from jaxstroke.experiment.catalogue import load, small
 
 EXPERIMENT = dataclasses.replace(
     load("unet_isles18"),
@@ -17,10 +17,4 @@ EXPERIMENT = dataclasses.replace(
     data=load("mdanet_isles22").data,
 )
 
-SMALL = {
-    "data.size": 64,
-    "data.batch": 4,
-    "data.phantom_cases": 30,
-    "model.width": 8,
-    "training.epochs": 20,
-}
+SMALL = small("mdanet_isles22")
