@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
     keeper.close()
     kept.write(out / "evaluation" / name / kept.FILE, masks)
     made = {"runs": [_of_run(one) for one in runs], "mirrored": trained.mirrored, "rule": trained.rule}
-    made["cost"] = trained.cost()
+    made["cost"], made["study_s"] = trained.cost(), trained.study_s()
     own = [row for row in rows if row["system"] == trained.name]
     made["intervals"], made["unlike"] = doubts.coverage(own, trained.doubts), doubts.flagged(own)
     written = _write(out, name, rows, curves, studies, made)

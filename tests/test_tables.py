@@ -24,8 +24,9 @@ from jaxstroke.inference import unlike
 from jaxstroke.metrics import statistics
 from jaxstroke.metrics.rules import find_rules
 from jaxstroke.metrics.strata import VOLUMES
-from jaxstroke.papers import answers, filled, measure, plan
-from jaxstroke.papers.declared import Answers, Table, number
+from jaxstroke.models import registry
+from jaxstroke.papers import answers, filled, measure, plan, written
+from jaxstroke.papers.declared import OF_A_RUN, SIZES, Answers, Table, number
 from jaxstroke.papers.measure import KEPT
 from jaxstroke.runs.folder import RunFolder
 
@@ -38,14 +39,15 @@ def test_a_declared_table_can_be_measured(table: Table) -> None:
     find_rules(table.rules)
     names = [row.name for row in table.rows]
     assert len(set(names)) == len(names) and table.against in names
-    assert {column.score for column in table.columns} <= {*KEPT, "f1_of_means"}
+    assert {column.score for column in table.columns} <= {*KEPT, "f1_of_means", *SIZES, *OF_A_RUN}
     for row in table.rows:
         assert len(row.figures) == len(table.columns), row.name
         assert row.stratum in ("", *VOLUMES)
         data = catalogue.load(row.experiment).data
         assert not row.target or row.target.partition("/")[0] in data.channels
         mean, _ = zip(*map(number, row.figures), strict=True)
-        tops = (100 if column.factor == 100 or column.score not in ("dice", "f1_of_means") else 1
+        tops = (math.inf if column.score in SIZES else
+                100 if column.factor == 100 or column.score not in ("dice", "f1_of_means") else 1
                 for column in table.columns)  # fmt: skip
         assert all(math.isnan(one) or 0 < one <= top for one, top in zip(mean, tops, strict=True)), row.name
 
@@ -72,6 +74,29 @@ def test_a_published_dice_is_also_what_the_experiment_says_that_was_published(ta
         told = (catalogue.folder() / f"{catalogue.base(row.experiment)}.py").read_text(encoding="utf-8")
         figure = re.escape(printed.partition(" ")[0].lstrip("0"))
         assert math.isnan(number(printed)[0]) or re.search(rf"(?<!\d)0?{figure}(?!\d)", told), f"{row.name}: {printed}"
+
+
+def test_a_printed_size_is_also_what_the_catalogue_says_that_was_printed() -> None:
+    for one_of in (1, 2, 5):
+        (table,) = papers.chosen(f"mdanet-{one_of}")
+        printed = {tuple(float(one) for one in row.figures[-2:]) for row in table.rows if row.figures[-1]}
+        told = {(one.mib, one.gmac) for entry in registry.catalogue() for one in entry.published
+                if one.source == f"MDANet, Table {one_of}" and one.mib}  # fmt: skip
+        assert printed == told or one_of == 5 and printed - told == {(25.3, 11.22)}
+
+
+def test_a_size_is_counted_at_full_scale_and_stands_beside_the_printed_one(tmp_path: Path) -> None:
+    (table,) = papers.chosen("mdanet-5")
+    size = measure._size("mdanet_isles18_fusion_none")  # pyright: ignore
+    assert size["mib"] == pytest.approx(22.5, rel=0.01) and size["gmac"] == pytest.approx(10.88, rel=0.02)
+    for one, study_s in zip(plan.planned(table, table.rows[0], **HOW), (0.1, 0.3, None), strict=True):
+        plan.keep(tmp_path, one, {**measured(0, one.changes["data.fold"]), "size": size, "study_s": study_s})
+    row = filled.filled(table, tmp_path, **HOW)[0]
+    assert row.means["study_s"] == pytest.approx((0.2, math.sqrt(0.02)))
+    cells = written.cells(table, row)
+    assert cells[3:] == ["22.5", f"{size['mib']:.1f}", "10.88", f"{size['gmac']:.2f}", "3 of 3"]
+    headings = written.page([(table, [row])], scale="small")
+    assert "| Weights (MiB), published | ours, full scale |" in headings and "ours [PHANTOM]" in headings
 
 
 def measured(shift: float, fold: int) -> dict:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -68,13 +69,17 @@ class Ensemble:
         return sum(len(flips) for flips in self._copies)
 
     def cost(self) -> str:
-        """What an answer takes, as it was measured; the first study also compiles and does not count beside others."""
+        """What an answer takes, in words."""
         members = f"{len(self._members)} runs" if len(self._members) > 1 else "1 run"
         mirrored = self.passes - len(self._members)
         words = f"{members}, {mirrored} mirrored copies: " if mirrored else f"{members}: "
         words += f"{self.passes} network pass{'es' if self.passes > 1 else ''} a study"
+        return words + (f", {self.study_s():.2g} s each study (median)" if self._seconds else "")
+
+    def study_s(self) -> float:
+        """Seconds an answer took, the median; the first study also compiles and does not count beside others."""
         timed = self._seconds[1:] or self._seconds
-        return words + (f", {statistics.median(timed):.2g} s each study (median)" if timed else "")
+        return statistics.median(timed) if timed else math.nan
 
     def study(self, study: Study) -> Answer:
         """Answers on the study's own grid."""

@@ -36,6 +36,7 @@ class System:
     mask: Callable[[np.ndarray, Sequence[float]], np.ndarray]  # and the spacing in mm
     graded: bool = True  # whether the probabilities are more than a mask
     cost: Callable[[], str] = str  # what an answer takes, in words
+    study_s: Callable[[], float] = float  # and in seconds
     rule: str = ""  # how `mask` is made, in words
     mirrored: bool = False
     doubts: Doubts = Doubts()
@@ -83,6 +84,7 @@ def of_members(
         ensemble.study,
         lambda probabilities, spacing_mm: mask_of(probabilities, rule, spacing_mm),
         cost=ensemble.cost,
+        study_s=ensemble.study_s,
         rule=members.told_rule(together, joint),
         mirrored=mirrored,
         doubts=Doubts((joint,) if joint else tuple(one.calibration for one in together if one.calibration)),

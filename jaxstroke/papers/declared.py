@@ -16,10 +16,16 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+SIZES = ("mib", "gmac")  # of the weights; multiply-accumulates of one example
+OF_A_RUN = ("study_s",)  # seconds that one study takes, on the machine that the table names
+
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A score, in the paper's unit: `factor` brings ours to it (100 for per cent)."""
+    """A score, in the paper's unit: `factor` brings ours to it (100 for per cent).
+
+    Or a size of the network (`SIZES`), counted at full scale whatever was trained; or what a run takes (`OF_A_RUN`).
+    """
 
     score: str
     heading: str

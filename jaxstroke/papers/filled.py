@@ -12,7 +12,7 @@ from jaxstroke.judging import folds
 from jaxstroke.metrics import statistics
 from jaxstroke.metrics.strata import volume_stratum
 from jaxstroke.papers import plan
-from jaxstroke.papers.declared import Row, Table
+from jaxstroke.papers.declared import OF_A_RUN, SIZES, Row, Table
 
 NOT_MEASURED = "not measured"
 _TESTED = "dice"
@@ -72,6 +72,7 @@ def _row(table: Table, row: Row, folder: Path, runs: Sequence[plan.Planned]) -> 
         one = line["over_folds"]["f1_of_means"]
         means["f1_of_means"] = (one.mean, one.sd)
     means |= {score: _over_runs(rows, score) for score in _OF_A_STUDY if any(score in one for one in rows)}
+    means |= _of_runs(about)
     by_study: dict[str, list[float]] = {}
     for one in rows if line is not None and _TESTED in line["fold_means"] else ():
         by_study.setdefault(one["study"], []).append(one[_TESTED])
@@ -96,8 +97,21 @@ def _by_run(rows: Sequence[Mapping[str, Any]], score: str) -> list[float]:
     return [sum(values) / len(values) for values in found.values()]
 
 
+def _of_runs(about: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """What is kept of a run beside its scores: the size of its network, which all share, and what it takes."""
+    sizes = next((tree["size"] for tree in about if tree.get("size")), {})
+    took = {score: [tree[score] for tree in about if tree.get(score) is not None] for score in OF_A_RUN}
+    return {
+        **{score: (sizes[score], math.nan) for score in SIZES if score in sizes},
+        **{score: _mean_and_sd(values) for score, values in took.items() if values},
+    }
+
+
 def _over_runs(rows: Sequence[Mapping[str, Any]], score: str) -> tuple[float, float]:
-    means = _by_run(rows, score)
+    return _mean_and_sd(_by_run(rows, score))
+
+
+def _mean_and_sd(means: Sequence[float]) -> tuple[float, float]:
     middle = sum(means) / len(means)
     sd = math.sqrt(sum((one - middle) ** 2 for one in means) / (len(means) - 1)) if len(means) > 1 else math.nan
     return middle, sd

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from jaxstroke.papers.declared import Column, Figure, Paper, Row, Table
 
 _DICE = Column("dice", "DSC (%)", 100, 2)
@@ -9,13 +11,26 @@ _PRECISION = Column("precision", "Precision (%)", 100, 2)
 _RECALL = Column("recall", "Recall (%)", 100, 2)
 _F1 = Column("f1_of_means", "F1 of mean precision and recall", 1, 4)
 _FOUR = (_DICE, _PRECISION, _RECALL, _F1)
+_SIZE = (Column("mib", "Weights (MiB)", 1, 1), Column("gmac", "GMAC", 1, 2))
 _OURS = "58.34 +- 2.11 | 60.22 +- 3.69 | 64.03 +- 2.89"
 _UNET = "53.34 +- 0.85 | 57.09 +- 3.99 | 56.90 +- 3.40 | 0.5680"
 _NO_SIMILARITY = "57.50 +- 2.32 | 60.19 +- 4.77 | 59.54 +- 2.96 | 0.5986"
 _APPROXIMATE = "the paper copies its figures from elsewhere; ours is trained as the others, on an approximate network"
 
 
-def _table(number: int, title: str, columns: tuple[Column, ...], against: str, *rows: Row, year: int = 2018) -> Table:
+def _table(
+    number: int,
+    title: str,
+    columns: tuple[Column, ...],
+    against: str,
+    *rows: Row,
+    year: int = 2018,
+    sizes: tuple[str, ...] = (),
+) -> Table:
+    """`sizes` is what the paper prints as "Param (M)" and "FLOPs (G)", row by row; these are MiB and GMAC."""
+    if sizes:
+        sized = zip(rows, sizes, strict=True)
+        rows = tuple(dataclasses.replace(row, published=f"{row.published} | {size}") for row, size in sized)
     return Table(
         name=f"mdanet-{number}",
         title=title,
@@ -40,7 +55,7 @@ PAPER = Paper(
     "MDANet: multimodal difference aware network for brain stroke segmentation",
     (
         _table(
-            1, "networks on CT perfusion", _FOUR, "MDANet",
+            1, "networks on CT perfusion", (*_FOUR, *_SIZE), "MDANet",
             Row("U-Net", "unet_isles18", _UNET),
             Row("Attention U-Net", "attention_unet_isles18", "54.37 +- 2.36 | 54.61 +- 4.32 | 62.41 +- 2.23 | 0.5817"),
             Row("U-Net++", "unet_plus_plus_isles18", "55.04 +- 2.61 | 55.96 +- 5.03 | 62.47 +- 3.06 | 0.5886"),
@@ -52,9 +67,11 @@ PAPER = Paper(
             Row("Pool-UNet", "pool_unet_isles18", "56.04 | 67.82 | 56.54 | 0.6167", note=_APPROXIMATE),
             Row("Perf-UNet", "perfu_net_isles18", "56.40 | 56.50 | 64.40 | 0.6019", note=_APPROXIMATE),
             Row("MDANet", "mdanet_isles18", f"{_OURS} | 0.6195"),
+            sizes=("30.0 | 10.81", "29.9 | 9.92", "35.0 | 26.69", "20.3 | 6.96", "175.3 | 19.19", "106.0 | 6.14",
+                   *(4 * ("- | -",)), "25.3 | 11.22"),
         ),
         _table(
-            2, "networks on DWI and ADC", _FOUR, "MDANet",
+            2, "networks on DWI and ADC", (*_FOUR, *_SIZE), "MDANet",
             Row("U-Net", "unet_isles22", "63.93 +- 3.26 | 74.55 +- 1.98 | 62.11 +- 5.07 | 0.6764"),
             Row("Attention U-Net", "attention_unet_isles22", "68.20 +- 0.86 | 72.95 +- 2.47 | 70.65 +- 2.01 | 0.7173"),
             Row("U-Net++", "unet_plus_plus_isles22", "69.57 +- 1.24 | 74.94 +- 1.19 | 70.91 +- 1.53 | 0.7286"),
@@ -63,6 +80,8 @@ PAPER = Paper(
             Row("Swin-UNet", "swin_unet_isles22", "55.08 +- 3.02 | 56.36 +- 4.00 | 65.40 +- 3.69 | 0.6039"),
             Row("MDANet", "mdanet_isles22", "70.44 +- 0.97 | 75.30 +- 2.71 | 72.22 +- 1.63 | 0.7368"),
             year=2022,
+            sizes=("30.0 | 2.69", "29.9 | 2.47", "35.0 | 6.66", "20.3 | 1.73", "175.3 | 4.61", "105.4 | 6.10",
+                   "25.3 | 3.57"),
         ),
         _table(
             3, "parts added in turn", _FOUR, "DASC, MSC, GCFB, SL",
@@ -79,11 +98,12 @@ PAPER = Paper(
             Row("Subtract", "mdanet_isles18", _OURS),
         ),
         _table(
-            5, "what stands in the middle", (_DICE,), "ours",
+            5, "what stands in the middle", (_DICE, *_SIZE), "ours",
             _ablation("Baseline", "fusion_none", "56.32 +- 1.87"),
             _ablation("Non-local", "fusion_non_local", "56.98 +- 1.60"),
             _ablation("Transformer", "fusion_transformer", "57.14 +- 1.48"),
             Row("ours", "mdanet_isles18", "58.34 +- 2.11"),
+            sizes=("22.5 | 10.88", "27.6 | 11.22", "61.7 | 15.83", "25.3 | 11.22"),
         ),
         _table(
             6, "weight of the similarity loss", _FOUR, "1",

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import files
+from jaxstroke.experiment import catalogue
 from jaxstroke.judging import judged
+from jaxstroke.models import count, registry
 from jaxstroke.pages import report
 from jaxstroke.papers import answers
 from jaxstroke.papers.declared import Answers
@@ -126,12 +128,32 @@ def _found(one: Planned, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "held_out": len(about["split"]["test"]),
         "command": ["train", *trained.words()],
         "seconds": round(took, 1) if took else None,
+        "size": _size(one.name),
+        "study_s": _study_s(one),
         "rows": [
             {**{name: row[name] for name in ("study", "target", "system")},
              **{name: _plain(row[name]) for name in KEPT if name in row}}
             for row in rows
         ],
     }  # fmt: skip
+
+
+def _size(name: str) -> dict[str, float]:
+    """Of the network at full scale, which is what papers print."""
+    full = catalogue.load(name)
+    data = full.data
+    entry = registry.Entry(
+        name, full.model.name, data.size, tuple(map(len, data.groups)), full.model.options, data.depth,
+        len(data.targets),
+    )  # fmt: skip
+    size = count.measure(entry)
+    return {"mib": round(count.mib(size.parameters), 3), "gmac": round(size.macs / 1e9, 4)}
+
+
+def _study_s(one: Planned) -> float | None:
+    summary = _summary(one)
+    found = files.read_json(summary).get("study_s") if summary.is_file() else None
+    return None if found is None else _plain(found)
 
 
 def _plain(value: float) -> float | None:

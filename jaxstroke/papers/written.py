@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import files
-from jaxstroke.papers.declared import Column, Figure, Table, number
+from jaxstroke.papers.declared import SIZES, Column, Figure, Table, number
 from jaxstroke.papers.filled import NOT_MEASURED, Filled
 from jaxstroke.pictures import published
 
@@ -76,7 +76,8 @@ def _section(table: Table, rows: Sequence[Filled]) -> list[str]:
     lines += [f"Published: {table.published_on}. Ours: {_data(abouts)}. {table.note}".strip(), ""]
     headings = ["row"]
     for column in table.columns:
-        headings += [f"{column.heading}, published", f"ours{mark}"]
+        own = ", full scale" if column.score in SIZES else mark
+        headings += [f"{column.heading}, published", f"ours{own}"]
     lines += ["| " + " | ".join([*headings, "runs"]) + " |", "|---" * (len(headings) + 1) + "|"]
     for row in rows:
         lines.append("| " + " | ".join(cells(table, row)) + " |")
