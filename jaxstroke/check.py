@@ -12,6 +12,7 @@ from jaxstroke.process import door
 
 if TYPE_CHECKING:
     from jaxstroke.data.inspection import Report
+    from jaxstroke.experiment import Data
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,6 +22,8 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("data", metavar="DATA", help="the data set's folder, or a study's")
     parser.add_argument("--layout", default="", metavar="NAME", help="how it lies on disk, where it is not recognised")
+    parser.add_argument("--exp", default="", metavar="NAME", help="also prepare each study as this experiment would")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of the experiment")
     parser.add_argument("--json", action="store_true", help="print cases, errors and warnings as JSON and nothing else")
     return parser
 
@@ -30,16 +33,26 @@ def main(arguments: list[str]) -> int:
     from jaxstroke.data.inspection import inspect
     from jaxstroke.data.lookup import look_up
 
+    data = _data(args.exp, args.set)
     layout, cases = look_up(Path(args.data), args.layout)
     if args.json:
-        report = inspect(cases)
+        report = inspect(cases, data=data)
         console.say(json.dumps(report.as_json(), indent=2))
     else:
         console.say(f"{args.data}: {len(cases)} studies of {layout.title}")
         with console.bar("checking", len(cases), "studies") as advance:
-            report = inspect(cases, advance)
+            report = inspect(cases, advance, data)
         _print(report, Path(args.data))
     return 1 if any(problem.error for problem in report.problems) else 0
+
+
+def _data(experiment: str, assignments: list[str]) -> Data | None:
+    from jaxstroke.errors import UserError
+    from jaxstroke.experiment import catalogue
+
+    if assignments and not experiment:
+        raise UserError("--set is of an experiment; name it with --exp")
+    return catalogue.asked_for(experiment, "full", assignments, {}).data if experiment else None
 
 
 def _print(report: Report, root: Path) -> None:
@@ -50,6 +63,8 @@ def _print(report: Report, root: Path) -> None:
             images = " ".join([*study.case.images, *study.case.masks])
             size = f"{_times(study.shape)} at {_times(study.spacing_mm)} mm"
             console.say(f"{study.case.study:{width}}  ok       {size}: {images}")
+        for line in study.prepared:
+            console.say(f"{study.case.study:{width}}  done     {line}")
     for problem in sorted(report.problems, key=lambda problem: problem.error):
         word = "ERROR  " if problem.error else "warning"
         file = problem.file.removeprefix(f"{root}/")

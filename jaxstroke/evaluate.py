@@ -86,6 +86,7 @@ def main(arguments: list[str]) -> int:
             studies.cases,
             images=[word for word in present if word in needed],
             targets=experiment.data.targets,
+            preparation=trained.preparation,
             rules=rules,
             reliability=curves,
             look=keeper,

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout, study_from_folder
-from jaxstroke.data.study import Grid, Study, read_study
+from jaxstroke.data.preparation.reading import read_with
+from jaxstroke.data.study import Grid, Study
 from jaxstroke.errors import UserError
 from jaxstroke.files.nifti import Header
 from jaxstroke.inference import members, system
@@ -133,7 +134,8 @@ class Trained:
             raise UserError("spacing_mm: it goes with arrays; a study knows its own")
         if isinstance(given, Study):
             return given
-        return read_study(study_from_folder(Path(given), find_layout(layout)), images=self.images)
+        case = study_from_folder(Path(given), find_layout(layout))
+        return read_with(self.experiment.data.preparation, case, self.images)
 
 
 def load(

@@ -243,15 +243,15 @@ def test_many_studies_stream_with_one_read_ahead_and_memory_stays_flat(
     reads: list[str] = []
     held: list[int] = []
 
-    def read(case: Any, **how: Any) -> Study:
+    def read(preparation: Any, case: Any, *words: Any, **how: Any) -> Study:
         reads.append(case.study)
-        return read_study(case, **how)
+        return read_study(case, *words, **how)
 
     def write(study: Study, answer: Answer) -> list[dict]:
         held.append(reads.index(study.case.study))
         return [{"study": study.case.study, "mean": float(answer.probabilities.max())}]
 
-    monkeypatch.setattr(many, "read_study", read)
+    monkeypatch.setattr(many, "read_with", read)
     peaks = []
     for count in (1, 3, 15):  # the first brings what is kept from then on
         reads.clear()

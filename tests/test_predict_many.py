@@ -23,7 +23,7 @@ from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.study import Grid, Study, read_study
 from jaxstroke.errors import UserError
-from jaxstroke.experiment import catalogue
+from jaxstroke.experiment import Preparation, catalogue
 from jaxstroke.experiment.overrides import override
 from jaxstroke.files import nifti
 from jaxstroke.inference import derivative, held_out, many, naming, written
@@ -92,11 +92,11 @@ def test_the_next_study_is_read_and_the_last_written_while_the_network_sees_one(
     cases = isles2022_root(tmp_path / "data", [lesion(SHAPE, {})] * 5)
     names = [case.study for case in cases]
     begun = {(what, name): threading.Event() for what in ("read", "answer") for name in names}
-    read_now = many.read_study
+    read_now = many.read_with
 
-    def read(case: Case, *words: object, **options: object) -> Study:
+    def read(preparation: Preparation, case: Case, *words: object, **options: object) -> Study:
         begun["read", case.study].set()
-        return read_now(case, *words, **options)  # type: ignore[arg-type]
+        return read_now(preparation, case, *words, **options)  # type: ignore[arg-type]
 
     def answer(study: Study) -> Answer:
         place = names.index(study.case.study)
@@ -112,7 +112,7 @@ def test_the_next_study_is_read_and_the_last_written_while_the_network_sees_one(
             assert begun["answer", names[place + 1]].wait(10), "the network goes on beside the writing"
         return [{"study": study.case.study}]
 
-    monkeypatch.setattr(many, "read_study", read)
+    monkeypatch.setattr(many, "read_with", read)
     system = System("bright", "Bright", ("DWI",), answer, lambda values, spacing_mm: values > 0.5)
     outcome = many.predict(cases, system, write, lambda *_, **__: None)
     assert [line["study"] for line in outcome.done] == names and not outcome.failed
@@ -244,7 +244,7 @@ def test_how_long_each_part_took_and_how_long_the_network_stood_still_is_told(
             time.sleep(seconds[part])
             return value
 
-        monkeypatch.setattr(many, "read_study", lambda *_, **__: after("reading", study))
+        monkeypatch.setattr(many, "read_with", lambda *_, **__: after("reading", study))
         answer = bright(study)
         system = System("slow", "Slow", ("DWI",), lambda _: after("network", answer), above_half)
         return many.predict(cases, system, lambda *_: after("writing", []), lambda *_, **__: None)

@@ -19,9 +19,9 @@ from jaxstroke.benchmarks.clock import in_turn
 from jaxstroke.data import stream
 from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.format import Cache
+from jaxstroke.data.preparation.reading import read_with
 from jaxstroke.data.prepare import prepare, restore
 from jaxstroke.data.source import open_source
-from jaxstroke.data.study import read_study
 from jaxstroke.experiment import Experiment
 from jaxstroke.files.nifti import write_volume
 from jaxstroke.inference.predictor import Predictor
@@ -79,7 +79,7 @@ class Subject:
     def __init__(self, of: Studies, state: TrainState) -> None:
         self._experiment, self._case = of.experiment, of.cases[0]
         data = of.experiment.data
-        self._study = read_study(self._case, data.channels, data.targets)
+        self._study = read_with(data.preparation, self._case, data.channels, data.targets)
         self._prepared = prepare(self._study, data)
         variables = jax.tree.map(jnp.copy, state.variables())  # a step gives its state's memory away
         self._predictor = Predictor(of.experiment, variables)
@@ -93,7 +93,7 @@ class Subject:
         header, file_order = study.grid.header, study.grid.to_file
         mask, reference = restore(self._probabilities, inverse)[..., 0] > 0.5, study.masks[targets[0]]
         stages: dict[str, Callable[[], Any]] = {
-            "read": lambda: read_study(self._case, words, targets),
+            "read": lambda: read_with(data.preparation, self._case, words, targets),
             "prepare": lambda: prepare(study, data),
             "swap": lambda: jax.block_until_ready(jax.device_put(self._weights)),
             "network": lambda: self._predictor.prepared(self._prepared.images),

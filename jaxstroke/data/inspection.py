@@ -19,9 +19,11 @@ import numpy as np
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import Layout, adc_units, find_layout
+from jaxstroke.data.preparation.reading import read_with
 from jaxstroke.data.prepare import head_of
 from jaxstroke.data.study import Grid, check_dimensions, difference, grid_of, oddities, read_turned
 from jaxstroke.errors import UserError
+from jaxstroke.experiment import Data
 from jaxstroke.files import nifti
 from jaxstroke.process import cores
 
@@ -58,6 +60,7 @@ class Inspected:
     bytes_read: int = 0
     adc_unit: str | None = None
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    prepared: tuple[str, ...] = ()  # what the experiment's preparation did
 
     def error(self, file: Path | str, kind: str, message: object) -> None:
         text = str(message).removeprefix(f"{file}: ")
@@ -76,6 +79,7 @@ class Inspected:
             "spacing_mm": list(self.spacing_mm),
             "errors": sum(problem.error for problem in self.problems),
             "warnings": sum(not problem.error for problem in self.problems),
+            **({"preparation": list(self.prepared)} if self.prepared else {}),
         }
 
 
@@ -103,11 +107,16 @@ class Report:
         }
 
 
-def inspect(cases: Sequence[Case], advance: Callable[..., None] = lambda steps, note: None) -> Report:
-    """Reads every file of every study; `advance(1, note=study)` is called after each."""
+def inspect(
+    cases: Sequence[Case], advance: Callable[..., None] = lambda steps, note: None, data: Data | None = None
+) -> Report:
+    """Reads every file of every study; `advance(1, note=study)` is called after each.
+
+    Where `data` is given, a study without an error is also prepared as it says, and what that did is told.
+    """
     begun = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(min(cores.usable(), 8)) as pool:
-        running = {pool.submit(inspect_case, case): case for case in cases}
+        running = {pool.submit(inspect_case, case, data): case for case in cases}
         for done in concurrent.futures.as_completed(running):
             done.result()
             advance(1, note=running[done].study)
@@ -115,8 +124,9 @@ def inspect(cases: Sequence[Case], advance: Callable[..., None] = lambda steps, 
     return Report(studies, tuple(_between(studies)), time.monotonic() - begun)
 
 
-def inspect_case(case: Case) -> Inspected:
+def inspect_case(case: Case, data: Data | None = None) -> Inspected:
     found = Inspected(case)
+    registered = tuple(data.preparation.register) if data else ()
     for word, line in case.untold.items():
         found.warn("", "series", line if word else f"not used: {line}")
     if case.fault or not case.images:
@@ -124,7 +134,7 @@ def inspect_case(case: Case) -> Inspected:
         found.error(file, "unreadable", message)
         return found
     layout = find_layout(case.layout)
-    headers = _headers(found, layout)
+    headers = _headers(found, layout, registered)
     if not headers:
         return found
     grid = grid_of(next(iter(headers.values())), layout)
@@ -132,16 +142,25 @@ def inspect_case(case: Case) -> Inspected:
     _orientation(found, grid, layout)
     planes = _images(found, headers, grid, layout)
     _masks(found, headers, grid, head_of(planes, layout) if planes else None)
+    if data and data.preparation.any and not any(problem.error for problem in found.problems):
+        _prepare(found, data)
     return found
+
+
+def _prepare(found: Inspected, data: Data) -> None:
+    try:
+        found.prepared = read_with(data.preparation, found.case, data.channels).prepared
+    except UserError as error:
+        found.error("", "preparation", error)
 
 
 # --- one study -------------------------------------------------------------------------------------------------------
 
 
-def _headers(found: Inspected, layout: Layout) -> dict[str, nifti.Header]:
+def _headers(found: Inspected, layout: Layout, registered: Sequence[str]) -> dict[str, nifti.Header]:
     """The headers of the files that lie on the study's grid, which is the one most of them share."""
     headers = dict(_readable(found, layout))
-    elsewhere = (*layout.own_grid, *layout.same_scan)
+    elsewhere = (*layout.own_grid, *layout.same_scan, *registered)
     together = {word: header for word, header in headers.items() if word not in elsewhere} or headers
     alone = [word for word in headers if word not in together]
 

@@ -86,6 +86,7 @@ class Study:
     grid: the way back to the files.
     warnings: what is odd about its values, a line each that names study and file.
     missing: images that were asked for and that it does not have; a network sees 0 in their place.
+    prepared: what its preparation did, a line each.
     """
 
     case: Case
@@ -95,6 +96,7 @@ class Study:
     grid: Grid
     warnings: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    prepared: tuple[str, ...] = ()
 
 
 def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = (), *, allow_missing: bool = False) -> Study:
@@ -129,6 +131,16 @@ def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = (), *, 
     for line in odd:
         console.warn(line)
     return Study(case, arrays, drawn, grid.spacing_mm, grid, tuple(odd), missing)
+
+
+def read_alone(case: Case, word: str) -> tuple[np.ndarray, np.ndarray]:
+    """One image on a grid of its own: (D, H, W) in the layout's units, and where voxel (d, h, w) lies."""
+    layout = find_layout(case.layout)
+    header = nifti.read_header(case.image(word))
+    check_dimensions(header, word, is_mask=False)
+    grid = grid_of(header, layout)
+    array, calibrate = read_turned(header, grid), layout.calibrate.get(word)
+    return calibrate(array) if calibrate else array, grid.voxels_to_mm
 
 
 def read_turned(header: nifti.Header, grid: Grid) -> np.ndarray:

@@ -57,6 +57,24 @@ def declared(group: type) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preparation(Group):
+    """What is done to the images before they are normalised, as some papers have it; needs SimpleITK (`prep`).
+
+    `register`: images on a grid of their own, each with the image to whose grid it is brought, rigidly.  `strip_skull`:
+    the image that shows where the brain is, outside which all are set to air or 0; one that was stripped before leaves
+    them as they are.  `correct_bias`: images that N4 corrects.
+    """
+
+    register: Mapping[Word, Word] = dataclasses.field(default_factory=dict)
+    strip_skull: Word | None = None
+    correct_bias: Words = ()
+
+    @property
+    def any(self) -> bool:
+        return self != Preparation()
+
+
+@dataclasses.dataclass(frozen=True)
 class Data(Group):
     """Which studies, which of their images, and how they are brought to the network."""
 
@@ -76,6 +94,7 @@ class Data(Group):
     folds: Annotated[int, Range(2, _MOST)] = 5
     fold: CountOrNone = 0  # the fold held out for testing
     split_by: Literal["patient", "centre"] = "patient"  # what a fold holds whole
+    preparation: Preparation = Preparation()
     derived: Words = ()  # images that an earlier stage computes, behind those of the groups
     # Of the other folds' patients, for early stopping and the choice of a checkpoint.
     validation_fraction: Annotated[float, Range(0.0, 0.9)] = 0.2
@@ -93,9 +112,25 @@ class Data(Group):
             twice = [one for one in found if found.count(one) > 1]
             if twice:
                 raise UserError(f"data.{name}: {twice[0]} stands there twice; name it once")
+        self._check_preparation()
         if self.fold >= self.folds:
             last = self.folds - 1
             raise UserError(f"data.fold={self.fold} (--fold): folds are counted from 0 to {last} (data.folds)")
+
+    def _check_preparation(self) -> None:
+        asked = self.preparation
+        named = {"register": (*asked.register, *asked.register.values()), "correct_bias": asked.correct_bias,
+                 "strip_skull": (asked.strip_skull,) if asked.strip_skull else ()}  # fmt: skip
+        for name, words in named.items():
+            strange = [word for word in words if word not in self.channels]
+            if strange:
+                text = f"the network does not see {strange[0]}; it sees {', '.join(self.channels)}"
+                raise UserError(f"data.preparation.{name}: {text}")
+        moved = set(asked.register) & set(asked.register.values())
+        if moved:
+            raise UserError(f"data.preparation.register: {min(moved)} is brought elsewhere itself; name one that stays")
+        if asked.any and "CTP" in self.channels:
+            raise UserError("data.preparation: it is of volumes; CTP is a series of time points")
 
     @property
     def kind(self) -> kinds.Kind:

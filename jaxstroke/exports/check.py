@@ -13,9 +13,9 @@ import numpy as np
 from jaxstroke import phantoms
 from jaxstroke.comparison.differences import relative_error
 from jaxstroke.data.layouts import find_layout
+from jaxstroke.data.preparation.reading import read_with
 from jaxstroke.data.prepare import prepare
 from jaxstroke.data.series import as_examples, beside_mirror
-from jaxstroke.data.study import read_study
 from jaxstroke.exports.trained import Arrays, Trained
 from jaxstroke.inference.windows import pad_to
 
@@ -91,7 +91,7 @@ def _phantom(trained: Trained, slices: int) -> list[np.ndarray]:
     with tempfile.TemporaryDirectory(prefix="jaxstroke-export-") as folder:
         root = Path(folder) / "phantom"
         phantoms.generate(data.layout, cases=1, seed=PHANTOM_SEED, folder=root, with_ctp="CTP" in data.channels)
-        study = read_study(layout.find(root)[0], images=data.channels, masks=())
+        study = read_with(data.preparation, layout.find(root)[0], data.channels)
         images = prepare(study, data).images
     if data.kind.holds_times:
         images = as_examples(beside_mirror(images))

@@ -20,8 +20,9 @@ import numpy as np
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout
+from jaxstroke.data.preparation.reading import read_with
 from jaxstroke.data.prepare import head_of, prepare
-from jaxstroke.data.study import Study, read_study
+from jaxstroke.data.study import Study
 from jaxstroke.experiment import Data
 from jaxstroke.inference import unlike
 from jaxstroke.inference.system import System
@@ -80,7 +81,7 @@ def calibrate(
     disagreement: list[float] = []
     logits = None
     for case in cases:
-        study = read_study(case, images=system.needs, masks=tuple(targets))
+        study = read_with(system.preparation, case, system.needs, tuple(targets))
         answer = system.answer(study)
         probabilities, head = answer.probabilities, _head(study)
         if unlike.DISAGREEMENT in answer.figures:
@@ -111,7 +112,7 @@ def seen_in(cases: Sequence[Case], data: Data, *, advance: Callable[..., None]) 
 
     def figures() -> Iterator[unlike.Figures]:
         for case in cases:
-            study = read_study(case, images=data.channels)
+            study = read_with(data.preparation, case, data.channels)
             yield unlike.figures_of(study, prepare(study, data), data)
             advance(1, note=case.study)
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxstroke.data.case import Case
 from jaxstroke.data.layouts import find_layout
+from jaxstroke.data.preparation.reading import read_with
 from jaxstroke.data.prepare import head_of
-from jaxstroke.data.study import read_study
+from jaxstroke.experiment import Preparation
 from jaxstroke.inference.system import System
 from jaxstroke.metrics import scorecard
 from jaxstroke.metrics.probability import Reliability
@@ -28,6 +29,7 @@ def evaluate(
     images: Sequence[str],
     targets: Sequence[str],
     advance: Callable[..., None],
+    preparation: Preparation = Preparation(),  # noqa: B008
     look: Callable[[Seen], None] | None = None,
     rules: Rules = DEFAULT,
     reliability: dict[str, Reliability] | None = None,
@@ -46,7 +48,7 @@ def evaluate(
     curves = {} if reliability is None else reliability
     for case in cases:
         readers = [annotations_of(target, case) for target in targets]
-        study = read_study(case, images=tuple(images), masks=tuple(one for found in readers for one in found))
+        study = read_with(preparation, case, images, tuple(one for found in readers for one in found))
         seen = Seen(study, predictions={}, probabilities={}, maps={})
         planes = {word: image for word, image in study.images.items() if image.ndim == 3}
         head = head_of(planes, find_layout(case.layout)) if planes else None

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxstroke import files, user_cache
+from jaxstroke import user_cache
 from jaxstroke.data.case import Case
 from jaxstroke.data.source import Source, open_source
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
+from jaxstroke.files import nifti
 from jaxstroke.runs.folder import RunFolder
 
 
@@ -119,4 +120,4 @@ def _is_own(about: dict[str, Any], data: Data, folder: Path) -> bool:
 def _same_files(one: Case, other: Case, data: Data) -> bool:
     pairs = [(one.images.get(word), other.images.get(word)) for word in data.channels]
     pairs += [(one.masks.get(word), other.masks.get(word)) for word in data.targets]
-    return all(a is not None and b is not None and files.sha256(a) == files.sha256(b) for a, b in pairs)
+    return all(a is not None and b is not None and nifti.identity(a) == nifti.identity(b) for a, b in pairs)

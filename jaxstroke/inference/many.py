@@ -12,7 +12,8 @@ from typing import Any
 
 from jaxstroke import console
 from jaxstroke.data.case import Case
-from jaxstroke.data.study import Study, read_study
+from jaxstroke.data.preparation.reading import read_with
+from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
@@ -111,7 +112,7 @@ def _read(case: Case, system: System, *, allow_missing: bool) -> Study:
     if missing and case.images and not allow_missing:
         error = case.without("image", missing[0], case.images)
         raise UserError(f"{error}; --allow-missing predicts all the same, with 0 there")
-    return read_study(case, images=system.needs, allow_missing=allow_missing)
+    return read_with(system.preparation, case, system.needs, allow_missing=allow_missing)
 
 
 def _file(case: Case, reason: str) -> str | None:

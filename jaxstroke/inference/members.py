@@ -131,6 +131,7 @@ def _check_together(first: RunFolder, leading: Experiment, run: RunFolder, exper
     asked = (
         ("data.layout", leading.data.layout, experiment.data.layout),
         ("data.targets", leading.data.targets, experiment.data.targets),
+        ("data.preparation", leading.data.preparation, experiment.data.preparation),
         ("evaluation.threshold", leading.evaluation.threshold, experiment.evaluation.threshold),
         ("evaluation.largest_component", leading.evaluation.largest_component, experiment.evaluation.largest_component),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from jaxstroke.data.layouts import find_layout
 from jaxstroke.data.prepare import head_of
 from jaxstroke.data.study import Study
-from jaxstroke.experiment import Experiment
+from jaxstroke.experiment import Experiment, Preparation
 from jaxstroke.inference import members
 from jaxstroke.inference.doubts import Doubts
 from jaxstroke.inference.ensemble import Ensemble
@@ -40,6 +40,7 @@ class System:
     rule: str = ""  # how `mask` is made, in words
     mirrored: bool = False
     doubts: Doubts = Doubts()
+    preparation: Preparation = Preparation()  # of the studies that it answers
 
 
 def trained(
@@ -88,6 +89,7 @@ def of_members(
         rule=members.told_rule(together, joint),
         mirrored=mirrored,
         doubts=Doubts((joint,) if joint else tuple(one.calibration for one in together if one.calibration)),
+        preparation=first.data.preparation,
     )
     return system, first
 

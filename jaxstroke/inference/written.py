@@ -76,6 +76,7 @@ def write(
                 "unlike": unlike,
                 "missing": list(study.missing),
                 "warnings": list(study.warnings),
+                "preparation": list(study.prepared),
             }
         )
     return told

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxstroke import console
-from jaxstroke.data.study import Study, read_study
+from jaxstroke.data.preparation.reading import read_with
+from jaxstroke.data.study import Study
 from jaxstroke.inference import evaluation, held_out, members, system
 from jaxstroke.inference.held_out import HeldOut
 from jaxstroke.inference.system import System
@@ -42,6 +43,7 @@ def judge(runs: Sequence[RunFolder], how: Answers, *, rules: str, folder: Path |
             studies.cases,
             images=experiment.data.channels,
             targets=experiment.data.targets,
+            preparation=trained.preparation,
             rules=find_rules(rules),
             advance=advance,
         )
@@ -61,7 +63,7 @@ def _called(trained: System, studies: HeldOut, change: Change, targets: Sequence
     rows, rng = [], np.random.default_rng(0)
     with console.bar("looking at changed studies", len(studies.cases), "studies") as advance:
         for case in studies.cases:
-            answer = trained.answer(change(read_study(case, images=trained.needs), rng))
+            answer = trained.answer(change(read_with(trained.preparation, case, trained.needs), rng))
             called = float(bool(trained.doubts.unlike(answer)))
             rows.append({"study": case.study, "target": targets[0], "system": trained.name, "called_unlike": called})
             advance(1, note=case.study)

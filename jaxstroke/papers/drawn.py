@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxstroke.data.case import Case
-from jaxstroke.data.study import read_study
+from jaxstroke.data.preparation.reading import read_with
 from jaxstroke.inference import held_out, system
 from jaxstroke.judging import judged, kept
 from jaxstroke.metrics import statistics
@@ -76,7 +76,7 @@ def _looked(figure: Figure, run: RunFolder, split: str, data: str | None) -> lis
 
 
 def _look(trained: system.System, case: Case, images: Sequence[str], target: str, figure: Figure) -> Looked:
-    study = read_study(case, images=tuple(images), masks=(target,))
+    study = read_with(trained.preparation, case, tuple(images), (target,))
     answer = trained.answer(study)
     shown = {figure.maps[name]: values for name in figure.maps for path, values in answer.maps.items() if path == name}
     mask = trained.mask(answer.probabilities[..., 0], study.spacing_mm)

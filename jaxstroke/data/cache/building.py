@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -30,11 +32,13 @@ from jaxstroke.data.cache.format import (
     write_json,
 )
 from jaxstroke.data.case import Case
+from jaxstroke.data.preparation.reading import read_with
 from jaxstroke.data.prepare import Prepared, prepare
-from jaxstroke.data.study import Study, read_study
+from jaxstroke.data.study import Study
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data
 from jaxstroke.files.atomic import sweep
+from jaxstroke.process import cores
 
 Progress = Callable[..., None]
 
@@ -94,8 +98,11 @@ def build_cache(
     home = folder / fingerprint
     sweep(home)
     own = {}
-    for case in share.of(cases):
-        study = _prepared(case, data, home, fingerprint, attempt) if case.study in sources else None
+
+    def one(case: Case) -> CachedStudy | None:
+        return _prepared(case, data, home, fingerprint, attempt) if case.study in sources else None
+
+    for case, study in _side_by_side(one, share.of(cases), cores.usable() if data.preparation.any else 1):
         own |= {case.study: dataclasses.asdict(study)} if study else {}
         advance(1, case.study)
     trees = _merged(share.gather(own))
@@ -107,6 +114,27 @@ def build_cache(
     cache = _indexed(home, fingerprint, recipe, sources, studies, write=share.index == 0)
     share.gather(None)  # the index is there
     return cache
+
+
+def _side_by_side(
+    one: Callable[[Case], CachedStudy | None], cases: Sequence[Case], many: int
+) -> Iterator[tuple[Case, CachedStudy | None]]:
+    """Each case with what `one` makes of it, in their order; `many` are worked on at a time, and no more are begun.
+
+    Threads will do where the work is: ITK runs outside Python's lock.
+    """
+    if many == 1:
+        yield from ((case, one(case)) for case in cases)
+        return
+    with concurrent.futures.ThreadPoolExecutor(many) as pool:
+        waiting: collections.deque[tuple[Case, concurrent.futures.Future[CachedStudy | None]]] = collections.deque()
+        for case in cases:
+            waiting.append((case, pool.submit(one, case)))
+            if len(waiting) >= many:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
 
 
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -122,7 +150,7 @@ def _prepared(
         return study
     read = None
     with attempt():  # to read it: a full disk or a wrong setting is no fault of the study
-        read = read_study(case, data.channels, data.targets)
+        read = read_with(data.preparation, case, data.channels, data.targets)
     return _build_study(home, read, data, fingerprint) if read else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ def recipe_of(data: Data) -> dict[str, Any]:
         "time_points": data.depth if data.kind.holds_times else None,
         # Absent where there are none, as it was before there could be any.
         **({"normalise_of": own} if own else {}),
+        **({"preparation": dataclasses.asdict(data.preparation)} if data.preparation.any else {}),
     }
 
 
