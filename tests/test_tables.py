@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -132,6 +133,39 @@ def test_means_are_of_folds_and_a_difference_is_tested_on_the_same_studies(tmp_p
     pairs = [[one.studies[study] for study in STUDIES] for one in rows]
     p = statistics.wilcoxon_signed_rank(pairs[0], pairs[2]).p  # both rows differ in every study: the same ranks
     assert rows[0].p == rows[1].p == pytest.approx(2 * p) and rows[0].stars == "***" and math.isnan(rows[2].p)
+
+
+def test_what_a_table_shows_is_said_from_its_figures(tmp_path: Path) -> None:
+    table = keep(tmp_path)
+    rows = filled.filled(table, tmp_path, **HOW)
+    assert rows[0].difference == pytest.approx(-np.mean([0.2 * (1 + index / 50) for index in range(12)]))
+    (words, _) = written.shown(table, rows)
+    assert words == (
+        '**What this shows on phantoms**, by Dice of 12 studies against "Subtract": below it lie '
+        f"Add ({100 * rows[0].difference:+.2f}, p < .001); Concat ({100 * rows[1].difference:+.2f}, p < .001)."
+    )
+    mixed = [dataclasses.replace(rows[0], p=0.2), dataclasses.replace(rows[1], difference=0.03), rows[2]]
+    assert written.shown(table, mixed)[0].endswith(
+        "Above it lies Concat (+3.00, p < .001). Of the others nothing is shown: "
+        f"Add ({100 * rows[0].difference:+.2f}, p = 0.200)."
+    )
+    nothing = [dataclasses.replace(rows[0], p=0.05), rows[2]]
+    assert "nothing. No difference is beyond chance: Add (" in written.shown(table, nothing)[0]
+    assert written.shown(table, rows[2:]) == [], "nothing was tested"
+
+
+def test_dice_by_image_quality_where_every_study_tells_it(tmp_path: Path) -> None:
+    (table,) = papers.chosen("mdanet-4")
+    for one in plan.planned(table, table.rows[2], **HOW):
+        tree = measured(0, one.changes["data.fold"])
+        lines = [{**row, "quality": "motion" if row["dice"] > 0.495 else "good"} for row in tree["rows"]]
+        plan.keep(tmp_path, one, {**tree, "rows": lines})
+    rows = filled.filled(table, tmp_path, **HOW)
+    assert rows[2].by_quality == {"good": (pytest.approx(0.445), 10), "motion": (pytest.approx(0.505), 2)}
+    page = written.page([(table, rows)], scale="small")
+    assert "| DSC (%) by image quality [PHANTOM] | good | motion |\n|---|---|---|\n| Subtract | 44.50 (10) |" in page
+    keep(tmp_path)
+    assert "by image quality" not in written.page([(table, filled.filled(table, tmp_path, **HOW))], scale="small")
 
 
 def test_a_stratum_holds_its_studies_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxstroke.judging import folds
 from jaxstroke.metrics import statistics
-from jaxstroke.metrics.strata import volume_stratum
+from jaxstroke.metrics.strata import strata, volume_stratum
 from jaxstroke.papers import plan
 from jaxstroke.papers.declared import OF_A_RUN, SIZES, Row, Table
 
@@ -30,6 +30,8 @@ class Filled:
       runs, planned: how many are measured, of how many.
       missing: a line for each run that is not.
       p: of Wilcoxon's signed ranks against the table's own row, adjusted by Holm; NaN where it is not tested.
+      difference: from the table's own row, the mean over studies; NaN where it is not tested.
+      by_quality: Dice of each image quality, mean and how many studies; nothing where the data do not tell it.
     """
 
     row: Row
@@ -41,6 +43,8 @@ class Filled:
     missing: tuple[str, ...]
     about: tuple[Mapping[str, Any], ...]
     p: float = math.nan
+    difference: float = math.nan
+    by_quality: Mapping[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def stars(self) -> str:
@@ -85,7 +89,22 @@ def _row(table: Table, row: Row, folder: Path, runs: Sequence[plan.Planned]) -> 
         len(runs),
         missing,
         about,
+        by_quality=_by_quality(rows),
     )
+
+
+def _by_quality(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, int]]:
+    """A study that several runs judged counts once, with their mean."""
+    found = {}
+    for word, own in strata(rows).get("quality", {}).items():
+        by_study: dict[str, list[float]] = {}
+        for one in own:
+            by_study.setdefault(one["study"], []).append(one.get(_TESTED, math.nan))
+        means = [sum(values) / len(values) for values in by_study.values()]
+        defined = [mean for mean in means if not math.isnan(mean)]
+        if defined:
+            found[word] = (sum(defined) / len(defined), len(defined))
+    return found
 
 
 def _by_run(rows: Sequence[Mapping[str, Any]], score: str) -> list[float]:
@@ -136,5 +155,8 @@ def _tested(table: Table, rows: Sequence[Filled]) -> list[Filled]:
     values = [[one.studies[study] for study in order] for one in (base, *tested)]
     found = [statistics.wilcoxon_signed_rank(own, values[0]) for own in values[1:]]
     adjusted = statistics.holm([one.p for one in found]) if found else []
-    p_of = {one.row.name: float(p) for one, p in zip(tested, adjusted, strict=True)}
-    return [dataclasses.replace(one, p=p_of.get(one.row.name, math.nan)) for one in rows]
+    told = {
+        one.row.name: {"p": float(p), "difference": sum(a - b for a, b in zip(own, values[0], strict=True)) / len(own)}
+        for one, p, own in zip(tested, adjusted, values[1:], strict=True)
+    }
+    return [dataclasses.replace(one, **told.get(one.row.name, {})) for one in rows]

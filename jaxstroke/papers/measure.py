@@ -132,6 +132,7 @@ def _found(one: Planned, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "study_s": _study_s(one),
         "rows": [
             {**{name: row[name] for name in ("study", "target", "system")},
+             **({"quality": row["quality"]} if row.get("quality") else {}),
              **{name: _plain(row[name]) for name in KEPT if name in row}}
             for row in rows
         ],

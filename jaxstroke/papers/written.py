@@ -16,6 +16,7 @@ from jaxstroke.papers.filled import NOT_MEASURED, Filled
 from jaxstroke.pictures import published
 
 PAGE, FOLDER = "results.md", "results"
+_CLEAR = 0.05  # adjusted by Holm
 Found = Sequence[tuple[Table, Sequence[Filled]]]
 Drawn = Sequence[tuple[Figure, bool]]  # and whether of phantoms
 
@@ -89,7 +90,56 @@ def _section(table: Table, rows: Sequence[Filled]) -> list[str]:
         f'+- is the deviation of {over}; stars: Dice against "{table.against}" on the same studies, Wilcoxon '
         "adjusted by Holm, * p < .05, ** < .01, *** < .001; rows with a missing run are not tested."
     )
-    return [*lines, " ".join([*absent, *notes, told]), "", _made(abouts), ""]
+    return [*lines, *shown(table, rows), *_qualities(table, rows), " ".join([*absent, *notes, told]), "",
+            _made(abouts), ""]  # fmt: skip
+
+
+def shown(table: Table, rows: Sequence[Filled]) -> list[str]:
+    """What the tested rows show, in words that follow from the figures alone."""
+    tested = [row for row in rows if not math.isnan(row.p)]
+    if not tested:
+        return []
+    dice = next((column for column in table.columns if column.score == "dice"), Column("dice", "Dice"))
+    clear = sorted((row for row in tested if row.p < _CLEAR), key=lambda row: row.difference)
+    below = [_differs(row, dice) for row in clear if row.difference < 0]
+    above = [_differs(row, dice) for row in reversed(clear) if row.difference >= 0]
+    open_ = [_differs(row, dice) for row in tested if row.p >= _CLEAR]
+    studies = len(tested[0].studies)
+    where = " on phantoms" if _phantom(rows) else ""
+    words = [f'**What this shows{where}**, by Dice of {studies} studies against "{table.against}":']
+    words += [f"below it {'lies' if len(below) == 1 else 'lie'} {'; '.join(below)}."] if below else []
+    words += [f"Above it {'lies' if len(above) == 1 else 'lie'} {'; '.join(above)}."] if above else []
+    if open_ and clear:
+        words += [f"Of the others nothing is shown: {'; '.join(open_)}."]
+    elif open_:
+        words += [f"nothing. No difference is beyond chance: {'; '.join(open_)}."]
+    return [" ".join(words), ""]
+
+
+def _differs(row: Filled, dice: Column) -> str:
+    p = "p < .001" if row.p < 0.001 else f"p = {row.p:.3f}"
+    return f"{row.row.name} ({row.difference * dice.factor:+.{dice.decimals}f}, {p})"
+
+
+def _qualities(table: Table, rows: Sequence[Filled]) -> list[str]:
+    """Dice by image quality, where the data tell it."""
+    words = list(dict.fromkeys(word for row in rows for word in row.by_quality))
+    if not words:
+        return []
+    dice = next((column for column in table.columns if column.score == "dice"), Column("dice", "Dice"))
+    mark = " [PHANTOM]" if _phantom(rows) else ""
+    lines = [
+        "| " + " | ".join([f"{dice.heading} by image quality{mark}", *words]) + " |",
+        "|---" * (len(words) + 1) + "|",
+    ]
+    for row in rows:
+        cells = []
+        for word in words:
+            mean, studies = row.by_quality.get(word, (math.nan, 0))
+            cells.append(f"{mean * dice.factor:.{dice.decimals}f} ({studies})" if studies else "-")
+        if row.by_quality:
+            lines.append("| " + " | ".join([row.row.name, *cells]) + " |")
+    return [*lines, ""]
 
 
 def _absent(rows: Sequence[Filled]) -> list[str]:
