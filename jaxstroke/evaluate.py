@@ -44,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="also mirrored copies, along the axes that training flips; default: as the run was calibrated, else none",
     )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="judge on a data set whose studies lack some of the images, with 0 in their place; every output says so",
+    )
     parser.add_argument("--cases", action="store_true", help="print every study, not the sums alone")
     return parser
 
@@ -65,7 +70,7 @@ def main(arguments: list[str]) -> int:
     if len(runs) > 1 and args.out is None:
         raise UserError("several runs have no folder of their own for what they come to: name one with -o")
     out = args.out or runs[0].path
-    studies = held_out.held_out_from_all(runs, split=args.split, folder=args.data)
+    studies = held_out.held_out_from_all(runs, split=args.split, folder=args.data, allow_missing=args.allow_missing)
     shown = predictor.telling(runs[0].experiment()) if len(runs) == 1 else ()
     trained, experiment = system.trained(runs, intermediates=shown, choose_by=args.choose_by, mirrored=args.mirror)
     console.say(f"{len(studies.cases)} {studies.words}; masks: {trained.rule}")
@@ -74,6 +79,7 @@ def main(arguments: list[str]) -> int:
     present = [word for word in studies.source.layout.modalities if all(word in case.images for case in studies.cases)]
     systems = [trained, *system.rules(present, len(experiment.data.targets))]
     needed = {*experiment.data.channels, *(word for one in systems for word in one.needs)}
+    lacking = list(trained.needs) if args.allow_missing else []
     mirror = {True: "mirrored", False: "not-mirrored", None: ""}[args.mirror]
     marks = (studies.name, args.choose_by, mirror, "" if args.rules == "isles22" else args.rules)
     name = "-".join(filter(None, marks))
@@ -84,7 +90,7 @@ def main(arguments: list[str]) -> int:
         rows = evaluation.evaluate(
             systems,
             studies.cases,
-            images=[word for word in present if word in needed],
+            images=[word for word in present if word in needed] + [word for word in lacking if word not in present],
             targets=experiment.data.targets,
             preparation=trained.preparation,
             rules=rules,
@@ -92,6 +98,7 @@ def main(arguments: list[str]) -> int:
             look=keeper,
             keep=lambda *drawn: masks.append(kept.line(*drawn)),
             advance=advance,
+            allow_missing=args.allow_missing,
         )
     keeper.close()
     kept.write(out / "evaluation" / name / kept.FILE, masks)
@@ -99,8 +106,12 @@ def main(arguments: list[str]) -> int:
     made["cost"], made["study_s"] = trained.cost(), trained.study_s()
     own = [row for row in rows if row["system"] == trained.name]
     made["intervals"], made["unlike"] = doubts.coverage(own, trained.doubts), doubts.flagged(own)
+    without = {row["study"]: row["missing"] for row in own if row.get("missing")}
+    made["missing"] = {study: words.split() for study, words in without.items()}
     written = _write(out, name, rows, curves, studies, made)
     _print(rows, studies, experiment, every_case=args.cases)
+    for study, words in without.items():
+        console.say(f"{study} was judged without {words}: the network saw 0 there")
     for target, one in made["intervals"].items():
         words = f"{one['level']:.0%} interval of the volume of {target}: it held the annotated volume in "
         console.say(f"{words}{one['held']} of {one['studies']} studies; mean width {one['mean_width_ml']:.1f} mL")

@@ -146,7 +146,7 @@ def _apart(words: list[str], last: str) -> tuple[list[str], list[Path]]:
 
 
 def _tell(line: dict[str, Any]) -> None:
-    from jaxstroke.inference.written import without
+    from jaxstroke.data.study import without
 
     interval = line["interval"]
     sure = "" if interval is None else f" ({interval['low_ml']:.1f} to {interval['high_ml']:.1f})"

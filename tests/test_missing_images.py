@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import functools
+import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_runs
 from small_studies import isles2022_root, lesion
 
+from jaxstroke import evaluate
 from jaxstroke.augment import augment
 from jaxstroke.data.case import Case
 from jaxstroke.data.prepare import prepare
@@ -22,6 +26,7 @@ from jaxstroke.experiment.overrides import override
 from jaxstroke.inference import many, written
 from jaxstroke.inference.predictor import Answer
 from jaxstroke.inference.system import System
+from jaxstroke.pages import keep
 
 SHAPE = (4, 40, 32)
 BOTH = Data("isles2022", (("DWI",), ("ADC",)), size=48, spacing_mm=2.0)
@@ -89,6 +94,31 @@ def test_every_output_tells_what_was_missing(
     assert titles == ["sub-strokecase0001 [without ADC]: lesion"]
     assert "it has no image ADC; the network sees 0 there" in capsys.readouterr().err
     assert written.without([]) == ""
+
+
+@pytest.mark.slow
+def test_evaluate_judges_without_an_image_where_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No study has both images, so that the data set is found by one alone."""
+    run = small_runs.drawn_run(tmp_path / "run", 3, data=tmp_path, split={"train": ["x"], "validation": [], "test": []})
+    cases = isles2022_root(tmp_path / "data", [lesion(SHAPE, {1: (12, 12)})] * 2)
+    for case, word in zip(cases, ("ADC", "DWI"), strict=True):
+        case.images[word].unlink()
+    words = [str(run.path), "--data", str(tmp_path / "data"), "-o", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="the network needs ADC, which sub-strokecase0001 does not have; --allow-missi"):
+        evaluate.main(words)
+    titles: list[str] = []
+    monkeypatch.setattr(keep, "overlay", lambda *_, title, **__: titles.append(title))
+    assert evaluate.main([*words, "--allow-missing"]) == 0
+    told = capsys.readouterr().out
+    assert "sub-strokecase0001 was judged without ADC" in told and "sub-strokecase0002 was judged without DWI" in told
+    assert titles == ["sub-strokecase0001 [without ADC]: lesion", "sub-strokecase0002 [without DWI]: lesion"]
+    folder = tmp_path / "out" / "evaluation" / "external-data"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["missing"] == {"sub-strokecase0001": ["ADC"], "sub-strokecase0002": ["DWI"]}
+    rows = list(csv.DictReader((folder / "scores.csv").read_text().splitlines()))
+    assert [(row["system"], row["missing"]) for row in rows] == [("unet_isles22", "ADC"), ("unet_isles22", "DWI")]
 
 
 # --- in training ---

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +31,7 @@ from jaxstroke.files import nifti
 from jaxstroke.inference import derivative, held_out, many, naming, written
 from jaxstroke.inference.predictor import Answer, Predictor
 from jaxstroke.inference.system import System
+from jaxstroke.inference.system import trained as trained_of
 from jaxstroke.models import apply
 from jaxstroke.runs.folder import RunFolder
 
@@ -133,6 +136,29 @@ def test_studies_of_any_shape_are_one_compilation(header_of: Callable[[tuple[int
         study = Study(case, images, {}, (5.0, 2.0, 2.0), Grid(header_of(shape), np.array([[2, 1], [1, 1], [0, 1]])))
         assert predictor.study(study).probabilities.shape == (*shape, 1)
     assert predictor._run._cache_size() == 1
+
+
+@pytest.mark.slow
+def test_fifty_studies_of_mixed_shapes_compile_a_handful_of_programs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the door's own rooms, everything that JAX compiles counted, small programs too; shapes are all unlike."""
+    run = small_runs.drawn_run(tmp_path / "run", 3, data=tmp_path, split={"train": [], "validation": [], "test": []})
+    rng = np.random.default_rng(4)
+    masks = [lesion((int(rng.integers(1, 20)), 24 + number % 7, 20 + number // 7), {}) for number in range(50)]
+    cases = isles2022_root(tmp_path / "data", masks)
+    assert len({mask.shape for mask in masks}) == 50
+    trained, experiment = trained_of([run])
+    monkeypatch.setattr(written, "overlay", lambda *_, **__: None)
+    write = functools.partial(written.write, tmp_path / "out", system=trained, targets=experiment.data.targets)
+    counts = []
+    with jax.log_compiles(), caplog.at_level(logging.DEBUG):
+        for some in (cases[:1], cases[1:]):
+            caplog.clear()
+            assert len(many.predict(some, trained, write, lambda *_, **__: None).done) == len(some)
+            counts.append(sum(record.getMessage().startswith("Compiling ") for record in caplog.records))
+    assert 1 <= counts[0] <= 5, "the first study has the network compiled"
+    assert counts[1] == 0, "and no other has anything compiled"
 
 
 @pytest.fixture

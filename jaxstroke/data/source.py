@@ -56,10 +56,13 @@ def named_folder(argument: str | None) -> Path | None:
     return Path(folder) if folder else None
 
 
-def open_source(data: Data, folder: Path | None, cache: Path, layout_word: str = "") -> Source:
+def open_source(
+    data: Data, folder: Path | None, cache: Path, layout_word: str = "", *, allow_missing: bool = False
+) -> Source:
     """Finds the studies in `folder`, or makes the embedded phantom in `cache` where no folder is named.
 
-    The experiment's own layout is looked for first, then every other that has its images; `layout_word` names one.
+    The experiment's own layout is looked for first, then every other that has its images, or with `allow_missing` any
+    of them; `layout_word` names one.
     """
     layout = find_layout(layout_word or data.layout)
     named = folder is not None
@@ -72,15 +75,17 @@ def open_source(data: Data, folder: Path | None, cache: Path, layout_word: str =
     if phantom and named:
         _check_phantom(folder)
     if not layout_word and not layout.recognises(folder):
-        layout = _other_layout(folder, data) or layout
+        layout = _other_layout(folder, data, allow_missing=allow_missing) or layout
     return Source(folder, layout, tuple(with_tables(layout.find(folder), folder)), phantom)
 
 
-def _other_layout(folder: Path, data: Data) -> Layout | None:
+def _other_layout(folder: Path, data: Data, *, allow_missing: bool) -> Layout | None:
     """The layout that the folder has instead, if any of its studies has every image that the experiment needs."""
+    needed = set(data.channels)
     for layout in LAYOUTS.values():
         if layout.recognises(folder):
-            return layout if any(set(data.channels) <= set(case.images) for case in layout.find(folder)) else None
+            there = [needed & set(case.images) for case in layout.find(folder)]
+            return layout if any(found if allow_missing else found == needed for found in there) else None
     return None
 
 

@@ -99,6 +99,15 @@ class Study:
     prepared: tuple[str, ...] = ()
 
 
+def without(missing: Sequence[str]) -> str:
+    """What every output says of images that the network did not see.
+
+    >>> without(["ADC", "FLAIR"])
+    ' [without ADC, FLAIR]'
+    """
+    return f" [without {', '.join(missing)}]" if missing else ""
+
+
 def read_study(case: Case, images: Sequence[str], masks: Sequence[str] = (), *, allow_missing: bool = False) -> Study:
     """Reads images and masks of a study; what is missing or does not fit is a `UserError`.
 

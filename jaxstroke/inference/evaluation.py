@@ -30,6 +30,7 @@ def evaluate(
     targets: Sequence[str],
     advance: Callable[..., None],
     preparation: Preparation = Preparation(),  # noqa: B008
+    allow_missing: bool = False,
     look: Callable[[Seen], None] | None = None,
     rules: Rules = DEFAULT,
     reliability: dict[str, Reliability] | None = None,
@@ -42,13 +43,14 @@ def evaluate(
     a mask, over the voxels of all heads.
 
     A system has an answer for each target that it was trained on; where other readers annotated the same image, the
-    answer is judged against each of them.
+    answer is judged against each of them.  With `allow_missing` a study may lack images, and its rows say which.
     """
     rows: list[Row] = []
     curves = {} if reliability is None else reliability
     for case in cases:
         readers = [annotations_of(target, case) for target in targets]
-        study = read_with(preparation, case, images, tuple(one for found in readers for one in found))
+        drawn_words = tuple(one for found in readers for one in found)
+        study = read_with(preparation, case, images, drawn_words, allow_missing=allow_missing)
         seen = Seen(study, predictions={}, probabilities={}, maps={})
         planes = {word: image for word, image in study.images.items() if image.ndim == 3}
         head = head_of(planes, find_layout(case.layout)) if planes else None
@@ -74,6 +76,7 @@ def evaluate(
                         own = [curves[system.name]] if system.name in curves else []
                         curves[system.name] = sum(own, start=graded.reliability)
                     about = {"study": case.study, "patient": case.patient, "target": target, "system": system.name}
+                    about |= {"missing": " ".join(study.missing)} if allow_missing else {}
                     about |= {word: case.facts[word] for word in ("quality",) if case.facts.get(word)}
                     rows.append({**about, "rules": rules.name, **scores, **system.doubts.of_study(answer)})
             advance(1, note=f"{case.study} {system.name}")

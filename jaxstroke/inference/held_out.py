@@ -31,12 +31,15 @@ class HeldOut:
     words: str
 
 
-def held_out(run: RunFolder, data: Data, *, split: str, folder: str | None) -> HeldOut:
-    """The run's own studies of a split; where `folder` holds another data set, every annotated study of it."""
+def held_out(run: RunFolder, data: Data, *, split: str, folder: str | None, allow_missing: bool = False) -> HeldOut:
+    """The run's own studies of a split; where `folder` holds another data set, every annotated study of it.
+
+    With `allow_missing` those of another data set need not have all of the network's images.
+    """
     about = run.about()
     never_trained = not any(about["split"].values())
     if folder and (never_trained or not _is_own(about, data, Path(folder))):
-        return _external(data, Path(folder))
+        return _external(data, Path(folder), allow_missing=allow_missing)
     if never_trained:
         raise UserError(
             f"{run.path}: it was never trained here, so no study was held out from it; name a data set with --data, "
@@ -51,9 +54,13 @@ def held_out(run: RunFolder, data: Data, *, split: str, folder: str | None) -> H
     return HeldOut(source, cases, split, f"{split} studies")
 
 
-def held_out_from_all(runs: Sequence[RunFolder], *, split: str, folder: str | None) -> HeldOut:
+def held_out_from_all(
+    runs: Sequence[RunFolder], *, split: str, folder: str | None, allow_missing: bool = False
+) -> HeldOut:
     """What no run was trained on: the studies of a split that are every run's, or a data set that none of them saw."""
-    each = [held_out(run, run.experiment().data, split=split, folder=folder) for run in runs]
+    each = [
+        held_out(run, run.experiment().data, split=split, folder=folder, allow_missing=allow_missing) for run in runs
+    ]
     first = each[0]
     for run, own in zip(runs, each, strict=True):
         if own.name != first.name or not own.source.root.samefile(first.source.root):
@@ -81,13 +88,16 @@ def shared(runs: Sequence[RunFolder], split: str) -> set[str]:
     return set.intersection(*(set(about["split"][split]) for about in abouts))
 
 
-def _external(data: Data, folder: Path) -> HeldOut:
-    source = open_source(data, folder, user_cache.folder())
+def _external(data: Data, folder: Path, *, allow_missing: bool) -> HeldOut:
+    source = open_source(data, folder, user_cache.folder(), allow_missing=allow_missing)
     cases = source.annotated(data.targets)
     lacking = [(case, word) for case in cases if not case.fault for word in data.channels if word not in case.images]
-    if lacking:
+    if lacking and not allow_missing:
         case, word = lacking[0]
-        raise UserError(f"{folder}: the network needs {word}, which {case.study} does not have")
+        raise UserError(
+            f"{folder}: the network needs {word}, which {case.study} does not have; --allow-missing judges all the "
+            "same, with 0 there"
+        )
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", folder.absolute().name)
     return HeldOut(source, cases, f"external-{name}", f"studies of {folder.absolute().name}, none of which it saw")
 

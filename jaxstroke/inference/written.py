@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxstroke import __version__
-from jaxstroke.data.study import Study
+from jaxstroke.data.study import Study, without
 from jaxstroke.errors import UserError
 from jaxstroke.files.dicom import segmentation
 from jaxstroke.files.nifti import write_volume
@@ -117,15 +117,6 @@ def lesions_csv(told: Sequence[Mapping[str, Any]]) -> str:
         for row in one["each_lesion"]:
             writer.writerow([one["study"], one["target"], *(row.get(name, "") for name in names)])
     return content.getvalue()
-
-
-def without(missing: Sequence[str]) -> str:
-    """What every output says of images that the network did not see.
-
-    >>> without(["ADC", "FLAIR"])
-    ' [without ADC, FLAIR]'
-    """
-    return f" [without {', '.join(missing)}]" if missing else ""
 
 
 def make(out: Path) -> None:

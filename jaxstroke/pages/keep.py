@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import files
+from jaxstroke.data.study import without
 from jaxstroke.pages.evaluated import INDEX, PICTURES, VIEWS, file_stem
 from jaxstroke.pages.report import MOST_BYTES
 from jaxstroke.pages.seen import Seen
@@ -43,7 +44,8 @@ class Keeper:
     def _draw(self, seen: Seen, stem: str) -> None:
         first: dict[str, Any] = next(iter(seen.predictions.values()))
         for annotation, reference in seen.study.masks.items():
-            title = f"{seen.study.case.study}{' [phantom]' if self._phantom else ''}: {annotation}"
+            marks = f"{' [phantom]' if self._phantom else ''}{without(seen.study.missing)}"
+            title = f"{seen.study.case.study}{marks}: {annotation}"
             name = stem if len(seen.study.masks) == 1 else f"{stem}_{annotation.replace('/', '-').lower()}"
             overlay(
                 seen.study,
