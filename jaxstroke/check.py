@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
     from jaxstroke.data.lookup import look_up
 
     data = _data(args.exp, args.set)
+    if not args.json:
+        console.say(f"checking {args.data}")
     layout, cases = look_up(Path(args.data), args.layout)
     if args.json:
         report = inspect(cases, data=data)

@@ -83,6 +83,7 @@ def test_flair_is_brought_back_on_its_own_grid(study: Study, case: Case) -> None
     alone = registration.register(dwi, grid, flair, place)
     moved = registration.register(dwi, grid, flair, MOVE @ place)
     assert alone.after > alone.before
+    assert registration._search(dwi, grid, flair, place) == alone, "the same again, digit for digit"
     assert off_mm(study, np.array(moved.matrix), MOVE @ np.array(alone.matrix)) < 0.5 * min(study.spacing_mm)
 
 

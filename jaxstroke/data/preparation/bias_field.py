@@ -24,7 +24,6 @@ def correct(values: np.ndarray, head: np.ndarray, voxels_to_mm: np.ndarray) -> t
     factors = [max(1, round(side / _COARSEST)) for side in image.GetSize()]
     mask = sitk.Cast(image_of(inside, voxels_to_mm) > 0.5, sitk.sitkUInt8)
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.SetNumberOfThreads(1)
     n4.SetMaximumNumberOfIterations(_ITERATIONS)
     try:
         n4.Execute(sitk.Shrink(image, factors), sitk.Shrink(mask, factors))
