@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
 import json
 import math
 import os
 import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +30,11 @@ from jaxstroke.metrics.rules import find_rules
 from jaxstroke.metrics.strata import VOLUMES
 from jaxstroke.models import registry
 from jaxstroke.papers import answers, filled, measure, plan, written
-from jaxstroke.papers.declared import OF_A_RUN, SIZES, Answers, Table, number
+from jaxstroke.papers.declared import OF_A_RUN, SIZES, Answers, Paper, Row, Table, number
 from jaxstroke.papers.measure import KEPT
+from jaxstroke.process.signals import REQUEUE
 from jaxstroke.runs.folder import RunFolder
+from jaxstroke.training.display import Report
 
 HOW = {"scale": "small", "repeats": None, "data": {}}
 STUDIES = tuple(f"case_{one}" for one in range(12))
@@ -361,3 +366,58 @@ def test_a_change_shows_in_what_it_is_of(tmp_path: Path) -> None:
 
     assert reasons("noise") and "ADC size" in reasons("units") and "spacing" in reasons("spacing")
     assert "DWI size" not in reasons("units") and reasons("sides") == ""
+
+
+_TOY = {
+    "data.size": 32, "data.spacing_mm": 6.0, "data.phantom_cases": 6, "model.width": 2, "training.epochs": 2,
+    "training.steps_per_epoch": 2,
+}  # fmt: skip
+
+
+def _in_this_process(door: str, words: list[str]) -> int:
+    return importlib.import_module(f"jaxstroke.{door}").main(words)
+
+
+@pytest.mark.slow
+def test_a_table_that_is_stopped_and_goes_on_is_that_of_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two folds that two rows share, really trained and judged; stopped after the first step of the second."""
+    (whole,) = papers.chosen("mdanet-1")
+    rows = tuple(Row(name, "unet_isles18", "1 | 2") for name in ("U-Net", "the same"))
+    columns = tuple(column for column in whole.columns if column.score in ("dice", "mib"))
+    table = dataclasses.replace(whole, columns=columns, rows=rows, against="U-Net")
+    planned, stepped, calls = plan.planned, Report.stepped, iter(range(1000))
+
+    def in_toy_sizes(*words: Any, **how: Any) -> list[plan.Planned]:
+        return [dataclasses.replace(one, changes={**one.changes, **_TOY}) for one in planned(*words, **how)]
+
+    def stop_early(self: Report, *figures: float) -> None:
+        stepped(self, *figures)  # type: ignore[arg-type]
+        if next(calls) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(papers, "PAPERS", {"mdanet": Paper("mdanet", "", (table,))})
+    monkeypatch.setattr(plan, "planned", in_toy_sizes)
+    monkeypatch.setattr(measure.job, "watch", _in_this_process)
+    monkeypatch.setattr(measure.report, "write", lambda out, *_, **__: out)  # a page a run takes most of the time
+    monkeypatch.chdir(tmp_path)
+    words = ["--scale", "small", "--seeds", "2", "-o", "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "stepped", stop_early)
+        assert tables.main(words) == REQUEUE
+    assert "2 runs are to be trained" in capfd.readouterr().out
+    assert len(list(Path("out/results").glob("*.json"))) == 1 and not Path("out/results.md").exists()
+    assert tables.main(words) == 0
+    told = capfd.readouterr().out
+    assert "1 runs are to be trained" in told and "resuming runs/tables/unet_isles18-small-fold-1-of-2" in told
+    kept = [json.loads(path.read_text())["rows"] for path in sorted(Path("out/results").glob("*.json"))]
+    studies = [line["study"] for rows in kept for line in rows if line["system"] == "unet_isles18"]
+    assert len(kept) == 2 and len(studies) == len(set(studies)) == 6, "each is held out once"
+    lines = list(csv.DictReader(Path("out/results/mdanet-1.csv").read_text().splitlines()))
+    assert [line["runs"] for line in lines] == ["2"] * 4 and all(float(line["measured"]) >= 0 for line in lines)
+
+    (tmp_path / "one go").mkdir()
+    monkeypatch.chdir(tmp_path / "one go")
+    second = plan.planned(table, rows[0], scale="small", repeats=2, data={})[1]
+    assert measure.measure(second)[1]["rows"] == kept[1]
