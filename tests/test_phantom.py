@@ -358,12 +358,27 @@ def test_thresholds_are_mediocre_on_it():
 @pytest.mark.parametrize(
     ("make", "index"), [(isles2018.make_study, 5), (isles2022.make_study, 1), (two_reader.make_study, 2)]
 )
-def test_a_study_takes_at_most_two_seconds_of_one_core(make, index):
+def test_a_study_takes_at_most_two_seconds_of_a_core_that_has_nothing_else_to_do(make, index):
+    """By the arithmetic that a study mostly is, done beside it: a core that others use as well is slower at both.
+
+    Such a core does it in a quarter of a second.
+    """
     options = {"with_ctp": False} if make is isles2018.make_study else {}
-    for _ in range(3):  # a machine that others use as well may be slow once
-        begun = time.process_time()
-        make(2018, index, **options)
-        seconds = time.process_time() - begun
-        if seconds < 2.0:
-            break
-    assert seconds < 2.0
+    map_ = np.zeros((64, 256, 256))
+    places = np.indices((64, 128, 128)) * 0.7
+
+    def arithmetic() -> None:
+        ndimage.gaussian_filter(map_, 3)
+        ndimage.map_coordinates(map_, places, order=1)
+
+    ratios = []
+    for _ in range(3):
+        study = _core_seconds(lambda: make(2018, index, **options))
+        ratios.append(study / _core_seconds(arithmetic))
+    assert min(ratios) < 8.0
+
+
+def _core_seconds(call) -> float:
+    begun = time.process_time()
+    call()
+    return time.process_time() - begun

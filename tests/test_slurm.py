@@ -126,7 +126,8 @@ def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Pa
 def test_a_job_whose_time_is_up_comes_back_and_ends_as_one_process_does(slurm: Any, tmp_path: Path) -> None:
     """Over two nodes, through a limit and a second turn: the steps, losses and weights of one undisturbed process.
 
-    Nothing is compiled in the second turn, neither by the process that wrote the programs nor by the other one.
+    The second turn finds every program that the first kept, and keeps no other. (Process 0 alone keeps programs; what
+    the other one compiles again on a CPU does not show here.)
     """
     compiled = tmp_path / "compiled"
     kept = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
