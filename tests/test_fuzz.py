@@ -31,7 +31,7 @@ def test_a_few_hundred_changed_files_are_read_or_refused(tmp_path: Path) -> None
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "250 cases" in done.stdout and " 0 failures" in done.stdout
-    assert all(f"{kind} refused" in done.stdout for kind in ("volume", "study", "run"))
+    assert all(f"{kind} refused" in done.stdout for kind in ("volume", "study", "run", "dicom"))
     assert not (tmp_path / "kept").exists()
 
 
