@@ -318,6 +318,21 @@ def test_a_flag_and_an_interval_have_their_means_over_seeds(tmp_path: Path) -> N
     assert row.missing == ("seed-2: not measured",)
 
 
+def test_a_score_that_an_answer_does_not_have_is_no_undefined_one(tmp_path: Path) -> None:
+    """Without a calibration there is no interval; a lesion-wise score of studies without lesions is undefined."""
+    table = of_reliability(0)
+    for one in plan.planned(table, table.rows[0], **HOW):
+        rows = [{**row, "lesion_f1": None} for row in measured(0, 0)["rows"]]
+        plan.keep(tmp_path, one, {**measured(0, 0), "rows": rows})
+    cells = written.cells(table, filled.filled(table, tmp_path, **HOW)[0])
+    assert (cells[4], cells[6]) == ("undefined", "-")
+    (sized,) = papers.chosen("mdanet-5")
+    for one in plan.planned(sized, sized.rows[0], **HOW):
+        plan.keep(tmp_path, one, measured(0, one.changes["data.fold"]))
+    cells = written.cells(sized, filled.filled(sized, tmp_path, **HOW)[0])
+    assert cells[4] == "**missing**", "it has a size, which was not counted"
+
+
 def test_runs_that_answer_in_several_ways_are_trained_and_calibrated_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import files
-from jaxstroke.papers.declared import SIZES, Column, Figure, Table, number
+from jaxstroke.papers.declared import OF_A_RUN, SIZES, Column, Figure, Table, number
 from jaxstroke.papers.filled import NOT_MEASURED, Filled
 from jaxstroke.pictures import published
 
@@ -165,9 +165,11 @@ def cells(table: Table, row: Filled) -> list[str]:
 
 
 def _ours(column: Column, means: Mapping[str, tuple[float, float]]) -> str:
-    mean, sd = means.get(column.score, (math.nan, math.nan))
+    if column.score not in means:  # what answers so has no such score
+        return "-" if means and column.score not in (*SIZES, *OF_A_RUN) else "**missing**"
+    mean, sd = means[column.score]
     if math.isnan(mean):
-        return "undefined" if means else "**missing**"
+        return "undefined"
     text = f"{mean * column.factor:.{column.decimals}f}"
     return text if math.isnan(sd) else f"{text} +- {sd * column.factor:.{column.decimals}f}"
 
