@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import files
+from jaxstroke.papers import cost
 from jaxstroke.papers.declared import OF_A_RUN, SIZES, Column, Figure, Table, number
 from jaxstroke.papers.filled import NOT_MEASURED, Filled
 from jaxstroke.pictures import published
@@ -63,6 +64,7 @@ def page(found: Found, drawn: Drawn = (), *, scale: str) -> str:
         lines += [f"## {figure.where}: {figure.title}{mark}", ""]
         lines += [f"![{figure.title}]({FOLDER}/{figure.file_name})", ""]
         lines += [f"Drawn of our own run of `{figure.row}` in `{figure.table}`; the paper's figure is not shown.", ""]
+    lines += cost.section(found)
     if none:
         lines += ["## Not measured", "", f"Nothing of these tables is measured at {scale} scale:", ""]
         lines += [f"- `{table.name}` ({table.where}): {table.title}, {len(table.rows)} rows" for table in none]
