@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,41 @@ def test_the_processes_of_a_job_have_a_client_with_what_is_asked_of_it() -> None
     )
     found = subprocess.run([sys.executable, "-c", with_client], capture_output=True, text=True, timeout=120)
     assert found.stdout.strip() == "[('a/0', 'told')]", f"{MOVED} ({found.stderr[-500:]})"
+
+
+@pytest.mark.slow
+def test_the_other_process_of_a_job_finds_what_the_first_one_compiled(tmp_path: Path) -> None:
+    """Two turns of two processes; a machine of another kind finds nothing of theirs."""
+    first, second, elsewhere = (_hits(tmp_path, machine) for machine in ("one kind", "one kind", "another"))
+    assert first == [0, 0] and second == [1, 1] and elsewhere == [0, 0], MOVED
+
+
+def _hits(folder: Path, machine: str) -> list[int]:
+    """How many compiled programs each process found of a sum over the devices of both."""
+    program = f"""
+import sys, jax, jax.numpy as jnp, numpy as np
+from jax import monitoring
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxstroke.process import jax_internals
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+jax_internals.name_programs_of_cpus_by({machine!r})
+jax.config.update("jax_compilation_cache_dir", {str(folder)!r})
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+sharding = NamedSharding(Mesh(np.array(jax.devices()), "x"), PartitionSpec("x"))
+whole = jax.ShapeDtypeStruct((4 * jax.device_count(),), jnp.float32, sharding=sharding)
+found = []
+monitoring.register_event_listener(lambda name, **more: found.append(name) if name.endswith("cache_hits") else None)
+step = jax.jit(lambda x: (jnp.sin(x) * 3).sum()).lower(whole).compile()
+print(len(found), flush=True)
+jax.distributed.shutdown()
+"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = [sys.executable, "-c", program, address]
+    started = [subprocess.Popen([*words, str(one)], stdout=subprocess.PIPE, text=True) for one in range(2)]
+    return [int(one.communicate(timeout=120)[0].split()[-1]) for one in started]
 
 
 def test_nothing_else_is_taken_from_inside_jax() -> None:

@@ -1,17 +1,26 @@
-"""How many cores this process may use: of the machine's those that its affinity and its control group leave it."""
+"""What this process computes on: how many of the machine's cores its affinity and its group leave it; their kind."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
+_DESCRIBED = Path("/proc/cpuinfo")
 
 
 def usable() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *granted(_GROUPS, _OWN)]))
+
+
+def kind() -> str:
+    """What a core can do: a program that was compiled on one runs on another where this is the same."""
+    described = dict.fromkeys(_lines(_DESCRIBED))
+    told = [line for line in described if line.startswith(("model name", "flags", "Features", "CPU part"))]
+    return "\n".join([platform.machine(), *told])
 
 
 def granted(groups: Path, own: Path) -> list[int]:

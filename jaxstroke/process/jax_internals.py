@@ -28,3 +28,22 @@ def compress_executable(program: bytes) -> bytes:
     from jax._src import compilation_cache
 
     return compilation_cache.compress_executable(program)
+
+
+def name_programs_of_cpus_by(machine: str) -> None:
+    """Names what is compiled for the CPUs of a job alike in all its processes, so that each finds what the first kept.
+
+    JAX puts a fingerprint into the name that differs from process to process there (not on GPUs); it is to tell apart
+    machines that cannot run each other's programs, which `machine` must do instead.
+    """
+    from jax._src import cache_key
+
+    own = cache_key._hash_accelerator_config
+
+    def named(hash_: Any, devices: Any) -> None:
+        if all(device.platform == "cpu" for device in devices.flat):
+            hash_.update(f"{devices.shape} {machine}".encode())
+        else:
+            own(hash_, devices)
+
+    cache_key._hash_accelerator_config = named

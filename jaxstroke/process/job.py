@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from jaxstroke import command, console
 from jaxstroke.errors import UserError
-from jaxstroke.process import jax_internals, signals
+from jaxstroke.process import cores, jax_internals, signals
 
 _SILENT_AFTER_S = 8  # without a heartbeat a process counts as dead
 _SAY_AFTER_S = 10  # without having found each other
@@ -120,6 +120,7 @@ def joined() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the processes of this job did not find each other ({reason})") from None
+    jax_internals.name_programs_of_cpus_by(cores.kind())
     if not first():
         console.mute()
     try:
