@@ -93,6 +93,22 @@ CHANGES = _in(
      "test_augment.py::test_intensities_change_inside_the_head_only"),
 )  # fmt: skip
 
+WINOGRAD = _in(
+    "jaxstroke/models/nn/winograd.py",
+    ("Winograd: the last difference turned round", "one - three, two + three, three - two, two - four",
+     "one - three, two + three, three - two, four - two",
+     "test_convolution.py::test_winograds_form_is_the_convolution_at_any_size"),
+    ("Winograd: an odd row is lost", "(height + 1) // 2", "height // 2",
+     "test_convolution.py::test_winograds_form_is_the_convolution_at_any_size"),
+    ("Winograd: the gradient spreads with a wrong sign", "one, one + two, one - two, -two",
+     "one, one + two, one - two, two",
+     "test_convolution.py::test_winograds_form_is_the_convolution_at_any_size"),
+) + _in(
+    "jaxstroke/models/nn/convolution.py",
+    ("Winograd: in bfloat16 too", "and x.dtype == jnp.float32", "and x.dtype != jnp.float64",
+     "test_convolution.py::test_many_channels_of_float32_take_winograds_form_on_a_cpu_and_there_alone"),
+)  # fmt: skip
+
 STREAM = _in(
     "jaxstroke/data/stream.py",
     ("resuming: from the start", "self._first_step + int(number)", "int(number)",
@@ -434,6 +450,6 @@ CONSTANTS = _in(
 )  # fmt: skip
 
 MUTANTS = (
-    *(LOSSES + SCHEDULES + WARP + CHANGES + STREAM + PREPARATION + SPLITS + OVERLAP + LESIONS + STATISTICS),
+    *(LOSSES + SCHEDULES + WARP + CHANGES + WINOGRAD + STREAM + PREPARATION + SPLITS + OVERLAP + LESIONS + STATISTICS),
     *(PREDICTION + TRAINING + NETWORKS + PEERS + CONSTANTS),
 )

@@ -1,4 +1,4 @@
-"""A convolution whose gradients the CPU's compiler computes quickly, wherever it stands.
+"""A convolution that the CPU's compiler computes quickly, wherever it stands, and its gradients with it.
 
 XLA writes the gradients of a convolution as convolutions with other roles of the axes.  For the CPU it brings them into
 the one form that its quick code takes, but only outside of loops: in the body of a `scan` (DME-Net's walk, a batch in
@@ -7,17 +7,28 @@ parts) such a gradient ran over a hundred times as long.  So here they are writt
     dx = conv(g, kernel turned round, its channels swapped)
     dk = conv(x, g), with channels for a batch and the batch for channels
 
-On other platforms the gradients are JAX's own; the choice falls when the program is lowered, so that each platform's
-program holds its own form alone.  The forward pass is JAX's own everywhere.
+Windows of 3 x 3 with many channels are products in Winograd's form (`winograd.py`), which takes less than half of the
+arithmetic; with few channels its sums around the products cost more than they save.
+
+On other platforms all is JAX's own; the choice falls when the program is lowered, so that each platform's program holds
+its own form alone.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxstroke.models.nn import winograd
+
+# From so many channels on each side and tiles of 2 x 2 pixels is Winograd's form the quicker one on the CPU
+# (docs/performance.md). Its kernels cost as much as nine tiles.
+_MANY_CHANNELS = 128
+_MANY_TILES = 32
 
 
 def convolve(
@@ -78,11 +89,31 @@ def _plain(x: jax.Array, kernel: jax.Array, precision: Any, window: tuple[int, .
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _same(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
-    return _plain(x, kernel, precision)
+    return _value(x, kernel, precision)
 
 
 def _forward(x: jax.Array, kernel: jax.Array, precision: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _plain(x, kernel, precision), (x, kernel)
+    return _value(x, kernel, precision), (x, kernel)
+
+
+def _value(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
+    if _is_quicker_by_winograd(x, kernel):
+        return _by_platform(precision, x, kernel)
+    return _plain(x, kernel, precision)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _by_platform(precision: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    own = functools.partial(_plain, precision=precision)
+    quick = functools.partial(winograd.convolve, precision=precision)
+    return jax.lax.platform_dependent(x, kernel, cpu=quick, default=own)
+
+
+def _is_quicker_by_winograd(x: jax.Array, kernel: jax.Array) -> bool:
+    """Not in bfloat16, where the sums beside the products would cost digits."""
+    tiles = math.prod(x.shape[:-1]) // 4
+    large = min(kernel.shape[-2:]) >= _MANY_CHANNELS and tiles >= _MANY_TILES
+    return large and kernel.shape[:-2] == (3, 3) and x.dtype == jnp.float32
 
 
 def _backward(precision: Any, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -113,7 +144,10 @@ def input_gradient(precision: Any, x: jax.Array, kernel: jax.Array, g: jax.Array
     """dx as a convolution of g in the CPU's form; of `x` only the shape counts."""
     del x
     window = tuple(range(kernel.ndim - 2))
-    return _plain(g, jnp.flip(kernel, window).swapaxes(-1, -2), precision)
+    turned = jnp.flip(kernel, window).swapaxes(-1, -2)
+    if _is_quicker_by_winograd(g, kernel):
+        return winograd.convolve(g, turned, precision)
+    return _plain(g, turned, precision)
 
 
 def kernel_gradient(precision: Any, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
@@ -123,6 +157,8 @@ def kernel_gradient(precision: Any, x: jax.Array, kernel: jax.Array, g: jax.Arra
     it is g that is moved over x, the window comes out turned round.
     """
     window = kernel.shape[:-2]
+    if _is_quicker_by_winograd(x, kernel):
+        return winograd.kernel_gradient(x, g, precision)
     if all(size == 1 for size in window):
         flat = jax.lax.dot_general(
             x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ())), precision=precision
