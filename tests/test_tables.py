@@ -29,7 +29,7 @@ from jaxstroke.metrics import statistics
 from jaxstroke.metrics.rules import find_rules
 from jaxstroke.metrics.strata import VOLUMES
 from jaxstroke.models import registry
-from jaxstroke.papers import answers, cost, filled, measure, plan, written
+from jaxstroke.papers import answers, filled, measure, plan, written
 from jaxstroke.papers.declared import OF_A_RUN, SIZES, Answers, Paper, Row, Table, number
 from jaxstroke.papers.measure import KEPT
 from jaxstroke.process.signals import REQUEUE
@@ -103,25 +103,6 @@ def test_a_size_is_counted_at_full_scale_and_stands_beside_the_printed_one(tmp_p
     assert cells[3:] == ["22.5", f"{size['mib']:.1f}", "10.88", f"{size['gmac']:.2f}", "3 of 3"]
     headings = written.page([(table, [row])], scale="small")
     assert "| Weights (MiB), published | ours, full scale |" in headings and "ours [PHANTOM]" in headings
-
-
-def test_the_full_scale_on_a_card_is_computed_from_what_was_counted(tmp_path: Path) -> None:
-    """502 slices, four folds of five, four fifths of those to train on: 321.28 an epoch, 200 epochs, 64,256 examples.
-
-    With 10 GMAC each: 64,256 * 10e9 * 3 * 2 operations in 78e12 a second are 49.4 s.
-    """
-    mdanet, dme_net = catalogue.load("mdanet_isles18"), catalogue.load("dme_isles18")
-    assert cost.hours(mdanet, 10.0) * 3600 == pytest.approx(49.43, abs=0.01)
-    # A step for 8 slices, two clips each: a fourth of a clip a slice.
-    assert cost.examples(dme_net) == pytest.approx(64_256 / 4)
-    assert cost.examples(catalogue.load("crossdomain_v1")) == pytest.approx(300 * 40 * 23)
-    (table,) = papers.chosen("mdanet-5")
-    assert cost.section([(table, filled.filled(table, tmp_path, **HOW))]) == []
-    size = {"mib": 22.5, "gmac": 10.0}
-    for one in plan.planned(table, table.rows[0], **HOW):
-        plan.keep(tmp_path, one, {**measured(0, one.changes["data.fold"]), "size": size})
-    page = written.page([(table, filled.filled(table, tmp_path, **HOW))], scale="small")
-    assert "| `mdanet-5` | 1 of 4 | 5 | 0.8 to 0.8 | 0.07 |" in page and "Computed, not measured" in page
 
 
 def measured(shift: float, fold: int) -> dict:
