@@ -44,7 +44,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, precision: Any = None) -> jax.Ar
     _, height, width, features = g.shape
     spread = _both_ways(_spread, jnp.pad(g, ((0, 0), (0, height % 2), (0, width % 2), (0, 0))))
     products = jax.lax.dot_general(_tiles(x), spread, _TRANSPOSED_TIMES, precision=precision)
-    whole = _KERNEL_BOTH_WAYS.T.astype(x.dtype) @ products.reshape(16, -1)
+    whole = jnp.asarray(_KERNEL_BOTH_WAYS.T, x.dtype) @ products.reshape(16, -1)
     return whole.reshape(3, 3, x.shape[-1], features)
 
 
@@ -56,7 +56,7 @@ def _tiles(x: jax.Array) -> jax.Array:
 
 def _kernels(kernel: jax.Array) -> jax.Array:
     """G k G': (16, C, features)."""
-    places = _KERNEL_BOTH_WAYS.astype(kernel.dtype) @ kernel.reshape(9, -1)
+    places = jnp.asarray(_KERNEL_BOTH_WAYS, kernel.dtype) @ kernel.reshape(9, -1)
     return places.reshape(16, *kernel.shape[2:])
 
 
