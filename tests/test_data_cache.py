@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import concurrent.futures
 import dataclasses
 import json
@@ -14,6 +15,7 @@ import pytest
 from small_studies import isles2022_root, lesion
 
 from jaxstroke.data.cache import building as caches
+from jaxstroke.data.cache import format as cache_format
 from jaxstroke.data.cache.building import build_cache
 from jaxstroke.data.cache.format import Cache
 from jaxstroke.data.case import Case
@@ -51,6 +53,41 @@ def test_slices_past_the_end_are_fewer(tmp_path: Path, cases: list[Case]) -> Non
     cache = build_cache(cases, DATA, tmp_path / "cache")
     assert len(cache.slices(cases[2].study, "masks", 1, 9)) == 1
     assert len(cache.slices(cases[2].study, "masks", 5, 9)) == 0
+
+
+def test_threads_that_read_crops_never_enter_pythons_parser(
+    tmp_path: Path, cases: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy's reading of a header does, and CPython 3.11 ended a training in its second turn with a SystemError so."""
+    cache = build_cache(cases, DATA, tmp_path)
+    study = cache.studies[0].study
+    expected = np.array(cache.array(study, "images"))
+
+    def entered(*words: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch (before=57, after=53)")
+
+    monkeypatch.setattr(ast, "literal_eval", entered)
+    cache_format._array_header.cache_clear()  # pyright: ignore
+    crop = np.empty((1, 4, 3, expected.shape[3]), expected.dtype)
+    cache.read_crop(study, "images", 1, (2, 5), crop)
+    np.testing.assert_array_equal(crop, expected[1:2, 2:6, 5:8])
+
+
+@pytest.mark.parametrize("array", [np.zeros(3, np.float16), np.zeros((2, 0, 4), np.uint8), np.float64(1)])
+def test_a_header_says_what_numpy_says(tmp_path: Path, array: np.ndarray) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, array)
+    shape, dtype, offset = cache_format._array_header(path)  # pyright: ignore
+    assert (shape, dtype) == (np.shape(array), np.asarray(array).dtype)
+    assert path.stat().st_size == offset + np.asarray(array).nbytes
+
+
+@pytest.mark.parametrize("array", [np.asfortranarray(np.ones((2, 3))), np.array(["a"]), np.zeros(2, [("a", "<f4")])])
+def test_an_array_of_another_kind_is_refused(tmp_path: Path, array: np.ndarray) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, array)
+    with pytest.raises(ValueError, match="not a plain array"):
+        cache_format._array_header(path)  # pyright: ignore
 
 
 def test_it_is_plain_arrays_and_json(tmp_path: Path, cases: list[Case]) -> None:

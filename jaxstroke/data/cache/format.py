@@ -19,6 +19,7 @@ import functools
 import io
 import json
 import math
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,16 +149,28 @@ def _fill(file: io.FileIO, array: np.ndarray) -> None:
         place = place[count:]
 
 
+# As NumPy writes it. Its own reading goes through Python's parser, which threads must not enter at once: CPython 3.11
+# ends that now and then with a SystemError.
+_HEADER = re.compile(rb"\{'descr': '([<>|=][biuf]\d+)', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \}\s*")
+
+
 @functools.lru_cache(maxsize=2**16)
 def _array_header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, type and place of the first value of an `.npy` file."""
+    """Shape, type and place of the first value of an `.npy` file of format 1."""
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_column, dtype = read(file)
-        if by_column or dtype.hasobject:
+        told = _HEADER.fullmatch(file.read(int.from_bytes(file.read(2), "little")))
+        if version != (1, 0) or told is None or told[2] == b"True":
             raise ValueError("it is not a plain array")
-        return shape, dtype, file.tell()
+        shape = tuple(int(count) for count in told[3].split(b",") if count.strip())
+        return shape, _type(told[1].decode()), file.tell()
+
+
+def _type(word: str) -> np.dtype:
+    try:
+        return np.dtype(word)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def file_name(study: str, kind: str) -> str:
