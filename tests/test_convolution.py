@@ -108,6 +108,17 @@ def test_many_channels_of_float32_take_winograds_form_on_a_cpu_and_there_alone(
     assert _convolutions(_ours, "tpu", channels, dtype) == _convolutions(_own, "tpu", channels, dtype)
 
 
+@pytest.mark.parametrize("sizes", ["batch, 8, 8, 128", "2, height, width, 128"])
+def test_a_program_of_open_sizes_holds_the_convolution_of_jax_on_every_platform(sizes: str) -> None:
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 128, 128))
+    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 128))
+    open_x = jax.ShapeDtypeStruct(jax.export.symbolic_shape(sizes), jnp.float32)
+    exports = [jax.export.export(jax.jit(call), platforms=("cpu", "cuda"))(open_x, kernel) for call in (_ours, _own)]
+    ours, own = (re.findall(r"stablehlo.convolution\(.*?\) (.*?) loc", one.mlir_module()) for one in exports)
+    assert ours == own != []
+    np.testing.assert_allclose(exports[0].call(x, kernel), _own(x, kernel), rtol=1e-4, atol=1e-3)
+
+
 def test_winograds_form_is_counted_as_the_convolution_that_it_is() -> None:
     x, kernel, _ = _draw((2, 8, 8, 128), (3, 3, 128, 128), "float32")
     assert count.count_macs(_ours, x, kernel) == 2 * 8 * 8 * 9 * 128 * 128

@@ -110,7 +110,10 @@ def _by_platform(precision: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _is_quicker_by_winograd(x: jax.Array, kernel: jax.Array) -> bool:
-    """Not in bfloat16, where the sums beside the products would cost digits."""
+    """Not in bfloat16, where the sums beside the products would cost digits, nor where a size is open (an exported
+    program's), so that nobody can count the tiles."""
+    if not all(isinstance(size, int) for size in x.shape):
+        return False
     tiles = math.prod(x.shape[:-1]) // 4
     large = min(kernel.shape[-2:]) >= _MANY_CHANNELS and tiles >= _MANY_TILES
     return large and kernel.shape[:-2] == (3, 3) and x.dtype == jnp.float32
