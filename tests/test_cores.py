@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,21 @@ def test_groups(tmp_path: Path, files: dict[str, str], own: str, expected: list[
 
 def test_where_nothing_is_known_there_is_a_core(tmp_path: Path) -> None:
     assert cores.granted(tmp_path, tmp_path / "none") == [] and cores.usable() >= 1
+
+
+def test_cores_that_can_do_the_same_are_of_one_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else the system says of them: how fast a core runs just now, and how many there are."""
+    described = tmp_path / "cpuinfo"
+    monkeypatch.setattr(cores, "_DESCRIBED", described)
+
+    def kind(text: str) -> str:
+        described.write_text(text)
+        return cores.kind()
+
+    core = "processor: {}\nmodel name: A\ncpu MHz: {}\nflags: avx {}\n"
+    one = kind(core.format(0, 2100, "avx2"))
+    assert kind(core.format(0, 2100, "avx2") + core.format(1, 900, "avx2")) == one
+    assert kind(core.format(0, 2100, "avx512f")) != one
+    assert kind(core.format(0, 2100, "avx2").replace("A", "B", 1)) != one
+    described.unlink()
+    assert cores.kind() == platform.machine()

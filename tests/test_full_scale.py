@@ -12,6 +12,11 @@ from jaxstroke.experiment import catalogue
 from jaxstroke.papers import cost, filled, plan, written
 
 
+def test_the_public_data_of_every_table_are_known() -> None:
+    rows = [row for table in papers.chosen() for row in table.rows if row.experiment]
+    assert {catalogue.load(row.experiment).data.layout for row in rows} == cost.DATA.keys()
+
+
 def test_the_full_scale_on_a_card_is_computed_from_what_was_counted(tmp_path: Path) -> None:
     """502 slices, four folds of five, four fifths of those to train on: 321.28 an epoch, 200 epochs, 64,256 examples.
 

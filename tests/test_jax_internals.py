@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -50,28 +51,29 @@ def test_the_other_process_of_a_job_finds_what_the_first_one_compiled(tmp_path: 
 def _hits(folder: Path, machine: str) -> list[int]:
     """How many compiled programs each process found of a sum over the devices of both."""
     program = f"""
-import sys, jax, jax.numpy as jnp, numpy as np
-from jax import monitoring
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxstroke.process import jax_internals
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-jax_internals.name_programs_of_cpus_by({machine!r})
-jax.config.update("jax_compilation_cache_dir", {str(folder)!r})
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-sharding = NamedSharding(Mesh(np.array(jax.devices()), "x"), PartitionSpec("x"))
-whole = jax.ShapeDtypeStruct((4 * jax.device_count(),), jnp.float32, sharding=sharding)
-found = []
-monitoring.register_event_listener(lambda name, **more: found.append(name) if name.endswith("cache_hits") else None)
-step = jax.jit(lambda x: (jnp.sin(x) * 3).sum()).lower(whole).compile()
-print(len(found), flush=True)
-jax.distributed.shutdown()
+import os
+from jaxstroke.process import cores, job
+cores.kind = lambda: {machine!r}
+with job.joined():
+    import jax, jax.numpy as jnp, numpy as np
+    from jax import monitoring
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+    sharding = NamedSharding(Mesh(np.array(jax.devices()), "x"), PartitionSpec("x"))
+    whole = jax.ShapeDtypeStruct((4 * jax.device_count(),), jnp.float32, sharding=sharding)
+    found = []
+    monitoring.register_event_listener(lambda name, **more: found.append(name) if name.endswith("cache_hits") else None)
+    jax.jit(lambda x: (jnp.sin(x) * 3).sum()).lower(whole).compile()
+    print(len(found), flush=True)
 """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    words = [sys.executable, "-c", program, address]
-    started = [subprocess.Popen([*words, str(one)], stdout=subprocess.PIPE, text=True) for one in range(2)]
+    shared = {**os.environ, "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    shared |= {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    shared |= {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", "PYTHONPATH": str(ROOT)}
+    each = [{**shared, "JAX_PROCESS_ID": str(number)} for number in range(2)]
+    words = [sys.executable, "-c", program]
+    started = [subprocess.Popen(words, env=own, stdout=subprocess.PIPE, text=True) for own in each]
     return [int(one.communicate(timeout=120)[0].split()[-1]) for one in started]
 
 

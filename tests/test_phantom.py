@@ -364,12 +364,12 @@ def test_a_study_takes_at_most_two_seconds_of_a_core_that_has_nothing_else_to_do
     Such a core does it in a quarter of a second.
     """
     options = {"with_ctp": False} if make is isles2018.make_study else {}
-    map_ = np.zeros((64, 256, 256))
+    volume = np.zeros((64, 256, 256))
     places = np.indices((64, 128, 128)) * 0.7
 
     def arithmetic() -> None:
-        ndimage.gaussian_filter(map_, 3)
-        ndimage.map_coordinates(map_, places, order=1)
+        ndimage.gaussian_filter(volume, 3)
+        ndimage.map_coordinates(volume, places, order=1)
 
     ratios = []
     for _ in range(3):

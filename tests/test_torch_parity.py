@@ -1,4 +1,4 @@
-"""Every network against its PyTorch twin: forward, gradients, statistics, ten steps; and the rules between them."""
+"""Every network against its PyTorch twin: forward, gradients, statistics, steps; and the rules between them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VARIANTS = sorted({str((e.network, sorted(e.options.items()))): e.name for e in 
 
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The door takes ten; a difference that is no rounding shows in the first in float64."""
+    """The door takes ten. One shows a wrong gradient or update, two what is carried from step to step."""
     monkeypatch.setattr(differences, "STEPS", 2)
     monkeypatch.setattr(differences, "DRAWS", 2)
 

@@ -61,7 +61,7 @@ def section(found: Sequence[tuple[Table, Sequence[Filled]]]) -> list[str]:
     for table, rows in found:
         own = {row.row.experiment: size for row in rows for tree in row.about if (size := tree.get("size"))}
         trained = {row.row.experiment for row in rows if row.row.experiment}
-        if own and all(catalogue.load(name).data.layout in DATA for name in own):
+        if own:
             taken = [hours(catalogue.load(name), size["gmac"]) for name, size in own.items()]
             lines.append(
                 f"| `{table.name}` | {len(own)} of {len(trained)} | {table.repeats} | "
@@ -75,8 +75,8 @@ def section(found: Sequence[tuple[Table, Sequence[Filled]]]) -> list[str]:
         "",
         "Computed, not measured: three times the multiply-accumulates of the forward pass for each example of each",
         f"epoch, at the {REACHED / 1e12:.0f} TFLOP/s that a whole training step of U-Net reached on an {CARD}",
-        "(docs/performance.md). It holds neither compiling, under a minute a run, nor validation nor what a small",
-        f"batch leaves idle: take it for the least. Trained on are the public data: {known}.",
+        "(docs/performance.md). It holds neither compiling nor validation nor what a small batch leaves idle: on so",
+        f"many slices, take it for the least. Trained on are the public data: {known}.",
         "",
         "| table | networks counted | runs of each | minutes a run | hours, all of these |",
         "|---|---|---|---|---|",
