@@ -6,29 +6,8 @@ piece is still there and that the tests still exist.  Which fault was noticed by
 
 from __future__ import annotations
 
-import dataclasses
-
-
-@dataclasses.dataclass(frozen=True)
-class Mutant:
-    """Attributes:
-    file: from the root of the checkout.
-    before, after: what stands there once, and the fault.
-    tests: node ids below tests/, the likeliest first.
-    what: the fault in words; no two share them.
-    """
-
-    file: str
-    before: str
-    after: str
-    tests: tuple[str, ...]
-    what: str
-
-
-def _in(file: str, *faults: tuple[str, str, str, str]) -> tuple[Mutant, ...]:
-    """Faults (what, before, after, tests) of one file."""
-    return tuple(Mutant(file, before, after, tuple(tests.split()), what) for what, before, after, tests in faults)
-
+from fault import in_file as _in
+from planted_layers import SUMS, WINOGRAD
 
 LOSSES = _in(
     "jaxstroke/losses.py",
@@ -91,17 +70,6 @@ CHANGES = _in(
      "test_augment.py::test_brightness_and_contrast_by_hand"),
     ("brightness: of air too", "jnp.where(head, changed, 0.0)", "jnp.where(True, changed, 0.0)",
      "test_augment.py::test_intensities_change_inside_the_head_only"),
-)  # fmt: skip
-
-_AT_ANY_SIZE = "test_convolution.py::test_winograds_form_is_the_convolution_at_any_size"
-WINOGRAD = _in(
-    "jaxstroke/models/nn/winograd.py",
-    ("Winograd: the last difference turned round", "two, two - four", "two, four - two", _AT_ANY_SIZE),
-    ("Winograd: an odd row is lost", "(height + 1) // 2", "height // 2", _AT_ANY_SIZE),
-    ("Winograd: the gradient spreads with a wrong sign", "one - two, -two", "one - two, two", _AT_ANY_SIZE),
-) + _in(
-    "jaxstroke/models/nn/convolution.py",
-    ("Winograd: in bfloat16 too", "x.dtype == jnp.float32", "x.dtype != jnp.float64", "test_convolution.py"),
 )  # fmt: skip
 
 STREAM = _in(
@@ -351,8 +319,6 @@ NETWORKS = _in(
     ("pooling: minima", "(second > first) | jnp.isnan", "(second < first) | jnp.isnan", f"{_TWIN}[unet]"),
 ) + _in(
     "jaxstroke/models/nn/blocks.py",
-    ("batch normalisation: the batch's statistics in use", "use_running_average=not train",
-     "use_running_average=False", f"{_TWIN}[unet]"),
     ("batch normalisation: slower statistics",
      'the block of U-Net."""\n\n    features: int\n    initializer: str = "torch"\n    momentum: float = 0.9\n',
      'the block of U-Net."""\n\n    features: int\n    initializer: str = "torch"\n    momentum: float = 0.99\n',
@@ -445,6 +411,6 @@ CONSTANTS = _in(
 )  # fmt: skip
 
 MUTANTS = (
-    *(LOSSES + SCHEDULES + WARP + CHANGES + WINOGRAD + STREAM + PREPARATION + SPLITS + OVERLAP + LESIONS + STATISTICS),
-    *(PREDICTION + TRAINING + NETWORKS + PEERS + CONSTANTS),
+    *(LOSSES + SCHEDULES + WARP + CHANGES + WINOGRAD + SUMS + STREAM + PREPARATION + SPLITS),
+    *(OVERLAP + LESIONS + STATISTICS + PREDICTION + TRAINING + NETWORKS + PEERS + CONSTANTS),
 )

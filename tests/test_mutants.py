@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from planted import MUTANTS, Mutant
+from fault import Mutant
+from planted import MUTANTS
 
 import scripts
 

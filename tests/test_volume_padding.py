@@ -15,7 +15,7 @@ from jaxstroke import losses
 from jaxstroke.experiment import Data, Experiment, Loss, Model
 from jaxstroke.inference.predictor import Predictor
 from jaxstroke.models import apply
-from jaxstroke.models.nn.volume import ValidBatchNorm
+from jaxstroke.models.nn.norm import BatchNorm
 
 EXPERIMENT = Experiment(
     "volumes",
@@ -92,12 +92,13 @@ def test_a_study_of_two_slices_is_predicted_as_itself() -> None:
 def test_statistics_by_hand() -> None:
     x = jnp.asarray([[1.0, 3.0], [5.0, 99.0]]).reshape(2, 2, 1, 1, 1)  # the last slice of the second is padding
     valid = jnp.asarray([[True, True], [True, False]])
-    norm = ValidBatchNorm(momentum=0.9, epsilon=0.0)
-    y, changed = norm.apply({"params": {"scale": jnp.ones(1), "bias": jnp.zeros(1)},
-                             "batch_stats": {"mean": jnp.zeros(1), "var": jnp.ones(1)}},
+    norm = BatchNorm(momentum=0.9, epsilon=0.0)
+    y, changed = norm.apply({"params": {"norm": {"scale": jnp.ones(1), "bias": jnp.zeros(1)}},
+                             "batch_stats": {"norm": {"mean": jnp.zeros(1), "var": jnp.ones(1)}}},
                             x, valid, train=True, mutable=["batch_stats"])  # fmt: skip
-    np.testing.assert_allclose(changed["batch_stats"]["mean"], [0.1 * 3], rtol=1e-6)
-    np.testing.assert_allclose(changed["batch_stats"]["var"], [0.9 + 0.1 * 8 / 3], rtol=1e-6)
+    kept = changed["batch_stats"]["norm"]
+    np.testing.assert_allclose(kept["mean"], [0.1 * 3], rtol=1e-6)
+    np.testing.assert_allclose(kept["var"], [0.9 + 0.1 * 8 / 3], rtol=1e-6)
     np.testing.assert_allclose(y.ravel()[:3], np.array([-2, 0, 2]) / np.sqrt(8 / 3), rtol=1e-5)
 
 

@@ -1,8 +1,8 @@
 """How large a network is and how many multiply-accumulates it takes, found by tracing: nothing is computed.
 
 The operations are those that publications count: convolutions, linear layers and matrix products (attention among
-them).  Normalisation, activation, pooling and interpolation are left out, also where interpolation is written as a
-matrix product (`nn/resize.py` marks it).
+them).  Normalisation, activation, pooling and interpolation are left out, also where sums and interpolation are written
+as matrix products (`nn/sums.py` and `nn/resize.py` mark them).
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from jaxstroke.data import series
 from jaxstroke.experiment import Model, kinds
 from jaxstroke.models import registry
 from jaxstroke.models.nn.resize import INTERPOLATION
+from jaxstroke.models.nn.sums import SUMS
 
 FLOAT32_BYTES = 4
+_LEFT_OUT = (INTERPOLATION, SUMS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,7 @@ def jaxpr_macs(jaxpr: core.Jaxpr, used: Sequence[bool] | None = None) -> int:
         its = [id(variable) in wanted for variable in equation.outvars]
         if any(its) or equation.effects:
             wanted |= {id(variable) for variable in equation.invars}
-            macs += 0 if _interpolates(equation) else _equation_macs(equation, its)
+            macs += 0 if _is_left_out(equation) else _equation_macs(equation, its)
     return macs
 
 
@@ -125,8 +127,8 @@ def _equation_macs(equation: Any, used: Sequence[bool]) -> int:
     return sum(inner)
 
 
-def _interpolates(equation: Any) -> bool:
-    return any(getattr(scope, "name", None) == INTERPOLATION for scope in equation.source_info.name_stack.stack)
+def _is_left_out(equation: Any) -> bool:
+    return any(getattr(scope, "name", None) in _LEFT_OUT for scope in equation.source_info.name_stack.stack)
 
 
 def _inner_jaxprs(parameters: Mapping[str, Any]) -> Iterator[core.Jaxpr]:

@@ -23,8 +23,7 @@ import flax.linen as nn
 import jax
 
 from jaxstroke.models.nn.batch_norm_unet import Decoder, doubling_widths, require_pixels
-from jaxstroke.models.nn.blocks import TORCH_KERNEL, LogitHead
-from jaxstroke.models.nn.convolution import convolve
+from jaxstroke.models.nn.blocks import Convolution, LogitHead
 from jaxstroke.models.nn.precision import at_least_float32
 from jaxstroke.models.nn.resize import larger, max_pool
 from jaxstroke.models.nn.volume import VolumeDoubleConv
@@ -44,9 +43,7 @@ class TimeAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        score = nn.Conv(
-            1, (1, 1, 1), kernel_init=TORCH_KERNEL, dtype=self.dtype, conv_general_dilated=convolve, name="score"
-        )(x)
+        score = Convolution(1, (1, 1, 1), dtype=self.dtype, name="score")(x)
         weights = nn.softmax(at_least_float32(score), axis=1)
         self.sow("intermediates", "time_weights", weights)
         return (weights.astype(x.dtype) * x).sum(axis=1)

@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxstroke.models.nn.blocks import TORCH_KERNEL, BatchNorm, Conv
+from jaxstroke.models.nn.blocks import TORCH_KERNEL, Conv
+from jaxstroke.models.nn.norm import BatchNorm
 from jaxstroke.models.nn.precision import at_least_float32
 
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jaxstroke.models.nn.convolution import convolve
+from jaxstroke.models.nn.norm import BatchNorm
 from jaxstroke.models.nn.precision import at_least_float32
+from jaxstroke.models.nn.sums import biased
 
 Initializer = Callable[..., jax.Array]
 
@@ -23,6 +26,28 @@ Initializer = Callable[..., jax.Array]
 TORCH_KERNEL: Initializer = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 GLOROT_KERNEL: Initializer = nn.initializers.glorot_uniform()
 KERNELS: dict[str, Initializer] = {"torch": TORCH_KERNEL, "glorot": GLOROT_KERNEL}
+
+
+class Convolution(nn.Module):
+    """The variables and the arithmetic of `nn.Conv`, padded on all sides: (..., *space, C) -> (..., *space', F)."""
+
+    features: int
+    window: tuple[int, ...]
+    stride: int = 1
+    padding: int = 0
+    kernel_init: Initializer = TORCH_KERNEL
+    bias_init: Initializer = nn.initializers.zeros_init()
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (*self.window, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        axes = len(self.window)
+        maps = x.reshape(-1, *x.shape[-axes - 1 :])
+        found = convolve(maps, kernel, (self.stride,) * axes, ((self.padding, self.padding),) * axes)
+        return biased(found, bias).reshape(*x.shape[: -axes - 1], *found.shape[1:])
 
 
 class Conv(nn.Module):
@@ -36,38 +61,14 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.Conv(
+        return Convolution(
             self.features,
             (self.kernel, self.kernel),
-            strides=self.stride,
-            padding=self.kernel // 2,
-            kernel_init=KERNELS[self.initializer],
+            self.stride,
+            self.kernel // 2,
+            KERNELS[self.initializer],
             dtype=self.dtype,
-            conv_general_dilated=convolve,
             name="conv",
-        )(x)
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation with explicit constants; `momentum` is Flax's (1 - PyTorch's).
-
-    Statistics are taken over the whole global batch under jit; under `jax.pmap` set `axis_name`.
-    """
-
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    axis_name: str | None = None
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            name="norm",
         )(x)
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.models.nn.blocks import Conv
+from jaxstroke.models.nn.norm import GroupNorm
 from jaxstroke.models.nn.resize import max_pool, resize_bilinear
 
 MOST_GROUPS = 8
@@ -38,11 +39,7 @@ class ConvGroupNormAct(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = Conv(self.features, dtype=self.dtype, name="conv")(x)
-        # The variance is taken about the mean, not as E[x^2] - E[x]^2: an even background has next to none, and
-        # the rounding of the short form is then most of what the division by it enlarges.
-        x = nn.GroupNorm(
-            group_count(self.features), epsilon=1e-5, use_fast_variance=False, dtype=self.dtype, name="norm"
-        )(x)
+        x = GroupNorm(group_count(self.features), dtype=self.dtype, name="norm")(x)
         return nn.relu(x)
 
 

@@ -9,8 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxstroke.models.nn.blocks import TORCH_KERNEL
-from jaxstroke.models.nn.convolution import convolve
+from jaxstroke.models.nn.blocks import Convolution
 from jaxstroke.models.nn.precision import at_least_float32
 
 FORGET_BIAS = 1.0  # a new memory keeps what it has (Jozefowicz et al., ICML 2015)
@@ -48,16 +47,9 @@ class ConvLSTMCell(nn.Module):
     def __call__(self, state: LSTMState, inputs: tuple[jax.Array, jax.Array]) -> tuple[LSTMState, jax.Array]:
         x, valid = inputs
         seen = jnp.concatenate([at_least_float32(x), state.hidden], axis=-1)
-        gates = nn.Conv(
-            4 * self.features,
-            (3, 3),
-            padding=1,
-            kernel_init=TORCH_KERNEL,
-            bias_init=_gate_bias,
-            dtype=self.dtype,
-            conv_general_dilated=convolve,
-            name="gates",
-        )(seen)
+        gates = Convolution(4 * self.features, (3, 3), padding=1, bias_init=_gate_bias, dtype=self.dtype, name="gates")(
+            seen
+        )
         write, forget, show, new = jnp.split(at_least_float32(gates), 4, axis=-1)
         cell = nn.sigmoid(forget) * state.cell + nn.sigmoid(write) * jnp.tanh(new)
         hidden = nn.sigmoid(show) * jnp.tanh(cell)

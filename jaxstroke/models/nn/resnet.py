@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from jaxstroke.models.nn.blocks import BatchNorm
 from jaxstroke.models.nn.convolution import convolve
+from jaxstroke.models.nn.norm import BatchNorm, GroupNorm
 
 # PyTorch's initialisation of its ResNets: normal, variance 2 / (k^2 out).
 FAN_OUT_KERNEL = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -71,7 +71,7 @@ class ConvNorm(nn.Module):
         x = conv(x)
         if grouped:
             groups = min(GROUPS, self.features)
-            return nn.GroupNorm(groups, epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+            return GroupNorm(groups, 1e-6, self.dtype, name="norm")(x)
         return BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name="norm")(x, train=train)
 
 
