@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from jaxstroke.models.nn.convolution import convolve
 from jaxstroke.models.nn.norm import BatchNorm
@@ -43,7 +44,7 @@ class Convolution(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (*self.window, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         axes = len(self.window)
         maps = x.reshape(-1, *x.shape[-axes - 1 :])
         found = convolve(maps, kernel, (self.stride,) * axes, ((self.padding, self.padding),) * axes)
