@@ -18,7 +18,7 @@ from jaxstroke.models.nn import norm
 from jaxstroke.models.nn.blocks import TORCH_KERNEL, Convolution
 from jaxstroke.models.nn.sums import biased, over_pixels, standardised, to_pixels
 
-BOUNDS = {"float32": 2e-6, "float64": 1e-14, "bfloat16": 4e-2}
+BOUNDS = {"float32": 2e-6, "float64": 1e-13, "bfloat16": 4e-2}
 
 
 def _draw(dtype: str, *shapes: tuple[int, ...], seed: int = 0) -> list[jax.Array]:
@@ -64,47 +64,45 @@ def test_a_sum_of_many_pixels_is_nearer_to_the_truth_than_one_after_another() ->
     assert np.abs(over_pixels(jnp.asarray(x)) / true - 1).max() < 1e-6 < np.abs(one_by_one / true - 1).max()
 
 
-def _layers(ours: nn.Module, own: nn.Module, x: jax.Array, **more: Any) -> None:
-    """The same variables drawn from a key, and the same answers, statistics and gradients."""
-    variables = own.init(jax.random.key(3), x, **more)
-    found = ours.init(jax.random.key(3), x, **({"train": False} if "use_running_average" in more else {}))
-    found = {kind: tree.get("norm", tree) for kind, tree in found.items()}
-    jax.tree.map(np.testing.assert_array_equal, dict(variables), found)
-    params, stats = jax.tree.map(lambda leaf: leaf.astype(x.dtype), (variables["params"], variables.get("batch_stats")))
-
-    def answer(layer: nn.Module, params: Any, x: jax.Array) -> Any:
-        inner = {"params": params} | ({"batch_stats": stats} if stats is not None else {})
-        if stats is None:
-            return layer.apply(inner, x)
-        if layer is own:
-            return layer.apply(inner, x, use_running_average=False, mutable=["batch_stats"])
-        y, changed = layer.apply(
-            {kind: {"norm": one} for kind, one in inner.items()}, x, train=True, mutable=["batch_stats"]
-        )
-        return y, {"batch_stats": changed["batch_stats"]["norm"]}
-
-    kept, back = jax.vjp(lambda *given: answer(ours, *given), params, x)
-    wanted, own_back = jax.vjp(lambda *given: answer(own, *given), params, x)
-    ct = jax.tree.map(lambda leaf: jnp.asarray(np.random.default_rng(9).normal(size=leaf.shape), leaf.dtype), wanted)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), (kept, back(ct)), (wanted, own_back(ct))
-    )
+def _variables(own: Any, ours: Any, dtype: Any) -> Any:
+    """The first weights and statistics, which are the same to the bit; in the width that is asked for."""
+    jax.tree.map(np.testing.assert_array_equal, dict(own), dict(ours))
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), own)
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 5, 4), (3, 2, 5, 4, 6)])
 def test_batch_normalisation_is_that_of_flax(shape: tuple[int, ...]) -> None:
     with jax.enable_x64(True):
         (x,) = _draw("float64", shape)
-        own = nn.BatchNorm(momentum=0.8, epsilon=1e-3)
-        _layers(norm.BatchNorm(momentum=0.8, epsilon=1e-3), own, x, use_running_average=True)
+        own, ours = nn.BatchNorm(momentum=0.8, epsilon=1e-3), norm.BatchNorm(momentum=0.8, epsilon=1e-3)
+        first = ours.init(jax.random.key(3), x, train=False)
+        drawn = own.init(jax.random.key(3), x, use_running_average=True)
+        variables = _variables(drawn, {kind: tree["norm"] for kind, tree in first.items()}, x.dtype)
+        statistics = variables["batch_stats"]
+
+        def of_flax(params: Any, x: jax.Array) -> Any:
+            inner = {"params": params, "batch_stats": statistics}
+            y, changed = own.apply(inner, x, use_running_average=False, mutable=["batch_stats"])
+            return y, changed["batch_stats"]
+
+        def answer(params: Any, x: jax.Array) -> Any:
+            inner = {"params": {"norm": params}, "batch_stats": {"norm": statistics}}
+            y, changed = ours.apply(inner, x, train=True, mutable=["batch_stats"])
+            return y, changed["batch_stats"]["norm"]
+
+        _agree(answer, of_flax, "float64", variables["params"], x)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_group_normalisation_is_that_of_flax(groups: int) -> None:
     with jax.enable_x64(True):
         (x,) = _draw("float64", (3, 5, 4, 6))
-        own = nn.GroupNorm(groups, epsilon=1e-4, use_fast_variance=False)
-        _layers(norm.GroupNorm(groups, 1e-4), own, x)
+        _alike(norm.GroupNorm(groups, 1e-4), nn.GroupNorm(groups, epsilon=1e-4, use_fast_variance=False), x)
+
+
+def _alike(ours: nn.Module, own: nn.Module, x: jax.Array) -> None:
+    first, drawn = (layer.init(jax.random.key(3), x) for layer in (ours, own))
+    _agree(ours.apply, own.apply, "float64", _variables(drawn, first, x.dtype), x)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_a_convolution_is_that_of_flax(
     with jax.enable_x64(True):
         (x,) = _draw("float64", shape)
         shared: dict[str, Any] = {"kernel_init": TORCH_KERNEL, "bias_init": nn.initializers.normal()}
-        _layers(
+        _alike(
             Convolution(4, window, stride, padding, **shared),
             nn.Conv(4, window, strides=stride, padding=padding, **shared),
             x,

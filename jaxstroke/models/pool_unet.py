@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.models.nn.batch_norm_unet import require_pixels
-from jaxstroke.models.nn.blocks import TORCH_KERNEL, DoubleConv, LogitHead
+from jaxstroke.models.nn.blocks import Convolution, DoubleConv, LogitHead
+from jaxstroke.models.nn.norm import GroupNorm
 from jaxstroke.models.nn.resize import resize_bilinear
 from jaxstroke.models.nn.transformer import Perceptron
 from jaxstroke.models.outputs import Outputs
@@ -44,7 +45,7 @@ class GlobalNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.GroupNorm(num_groups=1, epsilon=1e-5, dtype=self.dtype, name="norm")(x)
+        return GroupNorm(1, dtype=self.dtype, name="norm")(x)
 
 
 class PoolFormerBlock(nn.Module):
@@ -105,15 +106,7 @@ class PoolUNet(nn.Module):
         for stage, (parts, depth) in enumerate(zip(S12_PARTS, self.depths, strict=True), start=1):
             features = parts * self.width
             kernel, stride, padding = FIRST_PATCH if stage == 1 else LATER_PATCH
-            x = nn.Conv(
-                features,
-                (kernel, kernel),
-                strides=stride,
-                padding=padding,
-                kernel_init=TORCH_KERNEL,
-                dtype=self.dtype,
-                name=f"patch{stage}",
-            )(x)
+            x = Convolution(features, (kernel, kernel), stride, padding, dtype=self.dtype, name=f"patch{stage}")(x)
             for number in range(1, depth + 1):
                 x = PoolFormerBlock(self.dtype, name=f"stage{stage}_{number}")(x)
             levels.append(x)

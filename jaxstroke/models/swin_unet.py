@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.errors import UserError
-from jaxstroke.models.nn.blocks import TORCH_KERNEL, LogitHead
+from jaxstroke.models.nn.blocks import Convolution, LogitHead
 from jaxstroke.models.nn.transformer import LayerNorm, Linear
 from jaxstroke.models.nn.window import WindowBlock
 from jaxstroke.models.outputs import Outputs
@@ -106,10 +106,7 @@ class SwinUNet(nn.Module):
         del train  # layer normalisation, and no dropout: there is no difference
         self._check(images)
         widths = [self.width * 2**stage for stage in range(STAGES)]
-        patch = (PATCH, PATCH)
-        x = nn.Conv(
-            self.width, patch, patch, padding="VALID", kernel_init=TORCH_KERNEL, dtype=self.dtype, name="patch"
-        )(images)
+        x = Convolution(self.width, (PATCH, PATCH), PATCH, dtype=self.dtype, name="patch")(images)
         x = LayerNorm(self.dtype, name="patch_norm")(x)
         skips = []
         for stage in range(STAGES):
