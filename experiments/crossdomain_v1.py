@@ -68,7 +68,7 @@ SMALL = {
     "optimiser.learning_rate": 3e-3,
     "schedule.warmup_epochs": 0,
     "augment.elastic_pixels": 1.0,  # larger pixels
-    "training.epochs": 5,
+    "training.epochs": 10,
     "training.steps_per_epoch": 160,
     "evaluation.choose_by": "dice",  # else early checkpoints win that answer with nothing
 }

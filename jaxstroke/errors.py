@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
     """A mistake or a circumstance that the person at the keyboard can mend; its text says how."""
+
+
+def short(value: Any) -> str:
+    """A value, of which nothing is known yet, as it can stand in that line."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:

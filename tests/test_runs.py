@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -250,6 +251,17 @@ def test_a_damaged_file_of_a_run_folder_is_named_in_one_line(name: str, how: str
     with pytest.raises(UserError, match=name.replace(".", r"\.")) as caught:
         read()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", [True, 3, None, "a", {"a": 1}, ["a", 1], [["a"]]])
+def test_a_run_that_names_no_list_of_studies_is_damaged(part: Any, tmp_path: Path) -> None:
+    """Sealed anew, as whoever means harm would: the checksum is right, what it holds is not."""
+    run = runs.RunFolder(tmp_path)
+    split = {"train": ["a"], "validation": ["b"], "test": part}
+    data = {"data": "/there", "data_fingerprint": "f", "phantom": False, "split": split}
+    run.start(catalogue.load("dme_isles18"), runs.describe(device={}, seed=0, data=data))
+    with pytest.raises(UserError, match=r"about\.json: it is damaged .split must name train, validation and test"):
+        run.about()
 
 
 def test_a_run_of_before_checksums_is_read(tmp_path: Path) -> None:

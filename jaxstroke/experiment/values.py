@@ -16,7 +16,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from jaxstroke.errors import UserError
+from jaxstroke.errors import UserError, short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         value = convert(value, plain, name)
         for problem in (rule.problem(value) for rule in rules):
             if problem:
-                raise UserError(f"{name}={_short(value)}: {problem}")
+                raise UserError(f"{name}={short(value)}: {problem}")
         return value
     if origin in (typing.Union, types.UnionType):
         if value is None or value in ("none", "None", "null"):
@@ -68,12 +68,12 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         return convert(value, hint, name)
     if origin is Literal:
         if not isinstance(value, str) or value not in arguments:
-            raise UserError(f"{name}={_short(value)}: it must be one of {', '.join(map(str, arguments))}")
+            raise UserError(f"{name}={short(value)}: it must be one of {', '.join(map(str, arguments))}")
         return value
     try:
         return _plain(value, hint, origin, arguments, name)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise UserError(f"{name}={_short(value)}: {_kind(hint)} is expected here") from None
+        raise UserError(f"{name}={short(value)}: {_kind(hint)} is expected here") from None
 
 
 def _plain(value: Any, hint: Any, origin: Any, arguments: tuple[Any, ...], name: str) -> Any:
@@ -104,12 +104,6 @@ def _plain(value: Any, hint: Any, origin: Any, arguments: tuple[Any, ...], name:
         parts = json.loads(value) if isinstance(value, str) else value
         return {str(key): convert(one, arguments[1], f"{name}.{key}") for key, one in parts.items()}
     return _tuples(value)
-
-
-def _short(value: Any) -> str:
-    """A value as it can stand in one line."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _kind(hint: Any) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxstroke.errors import UserError
+from jaxstroke.errors import UserError, short
 
 KEY = "format"
 RUN_FOLDER = 1  # with its checkpoints; in about.json
@@ -31,11 +31,11 @@ def check(path: Path, found: Mapping[str, Any], *, newest: int, what: str) -> No
     """Goes on where this program can read what it found."""
     form = found.get(KEY, 1)
     if isinstance(form, bool) or not isinstance(form, int) or form < 1:
-        raise UserError(f"{path}: its {KEY} is {form!r}, which is no number of a format; this {what} is damaged")
+        raise UserError(f"{path}: its {KEY} is {short(form)}, which is no number of a format; this {what} is damaged")
     if form > newest:
         known = f"formats 1 to {newest}" if newest > 1 else "format 1"
-        version = found.get("jaxstroke", "of a newer version")
+        version = short(found.get("jaxstroke", "of a newer version"))
         raise UserError(
-            f"{path}: jaxstroke {version} wrote this {what} in {KEY} {form}, and this program reads {known}; "
+            f"{path}: jaxstroke {version} wrote this {what} in {KEY} {short(form)}, and this program reads {known}; "
             "use that version or a newer one"
         )

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstroke import __version__, files
-from jaxstroke.errors import UserError
+from jaxstroke.errors import UserError, short
 from jaxstroke.experiment import Experiment, as_json
 from jaxstroke.files import formats
 from jaxstroke.files.atomic import sweep
@@ -75,8 +75,8 @@ class RunFolder:
         for name, kind in _ABOUT.items():
             if not isinstance(tree.get(name), kind):
                 raise UserError(f"{path}: it is damaged ({name} is missing or no {kind.__name__})")
-        studies = [one for part in ("train", "validation", "test") for one in tree["split"].get(part, [None])]
-        if not all(isinstance(one, str) for one in studies):
+        parts = [tree["split"].get(part) for part in ("train", "validation", "test")]
+        if not all(isinstance(part, list) and all(isinstance(one, str) for one in part) for part in parts):
             raise UserError(f"{path}: it is damaged (split must name train, validation and test studies)")
         return tree
 
@@ -117,7 +117,8 @@ class RunFolder:
             if name not in _MAY_DIFFER or name in fixed
         }
         if changed:
-            told = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, (old, new) in list(changed.items())[:6])
+            said = [f"{name}: {short(old)} there, {short(new)} now" for name, (old, new) in changed.items()]
+            told = "; ".join(said[:6])
             raise UserError(
                 f"{self.path}: this folder holds a run of another experiment ({told}); "
                 "choose another --out, or start anew beside it with --fresh"
