@@ -16,6 +16,19 @@ WINOGRAD = in_file(
 )  # fmt: skip
 
 
+REPLAY = in_file(
+    "jaxstroke/models/nn/blocks.py",
+    ("doubling: the window as it is", "kernel[::-1, ::-1]", "kernel",
+     "test_sums.py::test_a_doubling_convolution_is_that_of_flax"),
+) + in_file(
+    "jaxstroke/models/nn/replay.py",
+    ("replay: no gradient of the decoder's convolutions", "return jnp.zeros_like(g), g", "return g, jnp.zeros_like(g)",
+     "test_dme_net.py::test_training_decodes_with_what_the_walk_convolved"),
+    ("replay: the walk is differentiated through the decoder", "jax.lax.stop_gradient(answer)", "answer",
+     "test_dme_net.py::test_training_decodes_with_what_the_walk_convolved"),
+)  # fmt: skip
+
+
 SUMS = in_file(
     "jaxstroke/models/nn/sums.py",
     ("sums: the first row of pixels alone", "rows.sum(lead[1:])", "rows[:, 0].sum(lead[1:-1])", "test_sums.py"),

@@ -113,7 +113,7 @@ def test_the_second_time_nothing_is_prepared(
 @pytest.mark.parametrize(
     ("changes", "same"),
     [
-        ({"batch": 3, "fold": 2, "workers": 2, "lesion_fraction": 0.3, "validation_fraction": 0.5}, True),
+        ({"batch": 3, "fold": 2, "lesion_fraction": 0.3, "validation_fraction": 0.5}, True),
         ({"example": "clip", "depth": 4}, True),  # cut from the same cache
         ({"size": 24}, False),
         ({"spacing_mm": None}, False),

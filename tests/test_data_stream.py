@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import multiprocessing
-import os
-import signal
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,24 +146,13 @@ def test_seeds_and_epochs_differ(cache: Cache) -> None:
     assert sorted(told[:14]) == sorted(told[14:]) and told[:14] != told[14:]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_worker_processes_change_nothing(cache: Cache, workers: int) -> None:
+@pytest.mark.parametrize("threads", [1, 7])
+def test_the_number_of_threads_changes_nothing(cache: Cache, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     data = dataclasses.replace(CLIPS, lesion_fraction=0.5)
     here = take(stream.training_batches(cache, names(cache), data, seed=5, start_step=7), 5)
-    there = dataclasses.replace(data, workers=workers)
-    assert_same(here, take(stream.training_batches(cache, names(cache), there, seed=5, start_step=7), 5))
-
-
-def test_a_dead_worker_is_one_clear_error(cache: Cache) -> None:
-    before = set(multiprocessing.active_children())
-    batches = stream.training_batches(cache, names(cache), dataclasses.replace(SLICES, workers=1), seed=0)
-    next(batches)
-    (worker,) = set(multiprocessing.active_children()) - before
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(UserError, match="a process that reads data ended .*data.workers=0"):
-        for _ in range(50):
-            next(batches)
+    monkeypatch.setattr(stream.cores, "usable", lambda: threads)
+    monkeypatch.setattr(stream, "_THREADS", threads)
+    assert_same(here, take(stream.training_batches(cache, names(cache), data, seed=5, start_step=7), 5))
 
 
 # --- what is drawn ---

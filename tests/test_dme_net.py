@@ -1,5 +1,6 @@
 """DME-Net: what its memories hold and return, and that streaming, padding and precision behave."""
 
+import contextlib
 import functools
 
 import jax
@@ -13,6 +14,7 @@ from jaxstroke.models import registry
 from jaxstroke.models.count import parameters
 from jaxstroke.models.dme_net import CATALOGUE, DMENet, _coarse
 from jaxstroke.models.nn import memory as memories
+from jaxstroke.models.nn import replay
 from jaxstroke.models.nn.resize import max_pool
 
 BATCH, SLICES, SIDE = 2, 4, 32
@@ -197,6 +199,30 @@ def test_subjects_start_from_the_same_prototypes():
 
 
 # --- the network -------------------------------------------------------------------------------------------------
+
+
+def test_training_decodes_with_what_the_walk_convolved(monkeypatch):
+    """The loss and every gradient are those of decoding afresh after the walk, and no convolution is computed twice."""
+    convolutions = []
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: leaf.astype("float64"), (weights()["params"], clip()[0]))
+        ct = np.random.default_rng(3).normal(size=(BATCH, SLICES, SIDE, SIDE, 1))
+
+        def answer(params, images):
+            return NETWORK.apply({"params": params}, images, clip()[1], train=True).logits
+
+        def gradients():
+            compiled = jax.jit(lambda *given: jax.vjp(answer, *given)[1](ct)).lower(*wide).compile()
+            convolutions.append(compiled.as_text().count(" convolution("))
+            return answer(*wide), compiled(*wide)
+
+        once = gradients()
+        monkeypatch.setattr(replay, "recording", lambda: contextlib.nullcontext([]))
+        afresh = gradients()
+    for ours, other in zip(jax.tree.leaves(once), jax.tree.leaves(afresh), strict=True):
+        np.testing.assert_allclose(ours, other, rtol=1e-9, atol=1e-9 * np.abs(other).max())
+    # Two at each of the decoder's four levels; that of the head is needed by no gradient.
+    assert convolutions[0] == convolutions[1] - 8
 
 
 def test_streaming_equals_the_scan():

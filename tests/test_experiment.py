@@ -171,7 +171,8 @@ def test_options_of_the_network_are_read_as_what_they_look_like(text: str, value
         ("data.groups", '[["CBF"],["CBF"]]', r"data\.groups: CBF stands there twice"),
         ("data.targets", "[]", r"data\.targets is empty"),
         ("data.spacing_mm", "0", r"data\.spacing_mm=0\.0: a number from 0\.01 to 100 is expected"),
-        ("data.workers", "-1", r"data\.workers=-1: a number from 0 to 256"),
+        ("data.workers", "2", r"data\.workers: this field is no more; leave it out"),
+        ("data.depth", "-1", r"data\.depth=-1: a number from 1 to"),
         ("data.fold", "5", r"data\.fold=5 \(--fold\): folds are counted from 0 to 4"),
         ("training.seed", "-1", r"training\.seed=-1: a number from 0 to 4294967295"),
         ("training.seed", "1e20", r"training\.seed=1e20: a whole number is expected"),
@@ -284,7 +285,7 @@ def test_any_text_for_any_field_makes_an_experiment_or_one_line(path: str, value
 
 def test_missing_fields_take_their_defaults_and_unknown_ones_are_refused() -> None:
     tree = json.loads(as_json.to_json(PLAIN))
-    del tree["training"], tree["data"]["workers"]
+    del tree["training"], tree["data"]["folds"]
     assert from_tree(tree) == PLAIN
     with pytest.raises(UserError, match=r"experiment\.data: there is no field bach\. Did you mean batch"):
         from_tree(tree | {"data": tree["data"] | {"bach": 4}})
@@ -298,5 +299,6 @@ def test_missing_fields_take_their_defaults_and_unknown_ones_are_refused() -> No
 def test_the_former_word_for_microbatches_is_read() -> None:
     tree = json.loads(as_json.to_json(PLAIN))
     tree["parallel"] = {"accumulate": 2, "map": "jit", "shard_optimiser": False}
+    tree["data"]["workers"] = 2  # of the former processes that read, which changed nothing of a run
     assert from_tree(tree) == overrides.override(PLAIN, {"parallel.accumulate": "2"})
     assert overrides.override(PLAIN, {"parallel.accumulate": "2"}).parallel.microbatches == 2

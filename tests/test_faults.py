@@ -303,47 +303,6 @@ def test_evaluate_and_predict_asked_to_stop_say_so_and_leave_nothing_half_writte
 
 
 @pytest.mark.slow
-def test_a_killed_data_worker_ends_the_training_in_one_line(phantom: Path, tmp_path: Path) -> None:
-    door = Door(tmp_path / "log", *training(phantom, tmp_path / "run", "--set", "data.workers=2", epochs=500))
-    door.wait_until(lambda: saved(tmp_path / "run"))
-    os.kill(_data_workers(door.process.pid)[0], signal.SIGKILL)
-    begun = time.monotonic()
-    assert door.end() == 2, door.told
-    assert time.monotonic() - begun < LINE_WITHIN_S
-    assert "a process that reads data ended" in one_error_line(door.told)
-    checkpoints = RunFolder(tmp_path / "run").checkpoints()
-    assert checkpoints.damage(checkpoints.steps()[-1]) is None
-
-
-@pytest.mark.slow
-def test_data_workers_do_not_outlive_a_killed_training(phantom: Path, tmp_path: Path) -> None:
-    door = Door(tmp_path / "log", *training(phantom, tmp_path / "run", "--set", "data.workers=2", epochs=500))
-    door.wait_until(lambda: saved(tmp_path / "run"))
-    workers = _data_workers(door.process.pid)
-    assert len(workers) == 2
-    door.process.kill()
-    door.end()
-    until = time.monotonic() + LINE_WITHIN_S
-    while time.monotonic() < until and any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers):
-        time.sleep(0.1)
-    assert not any(_runs(pid) for pid in workers)
-
-
-def _data_workers(parent: int) -> list[int]:
-    children = Path(f"/proc/{parent}/task").glob("*/children")
-    if not Path(f"/proc/{parent}/task").exists():
-        pytest.skip("children are found by /proc, which only Linux has")
-    found = [int(pid) for path in children for pid in path.read_text().split()]
-    return [pid for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def _runs(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-@pytest.mark.slow
 def test_a_file_too_large_for_its_disk_ends_a_checkpoint_in_one_line_and_the_run_goes_on_later(
     whole: Path, phantom: Path, tmp_path: Path
 ) -> None:

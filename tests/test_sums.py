@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jaxstroke.models import count
 from jaxstroke.models.nn import norm
-from jaxstroke.models.nn.blocks import TORCH_KERNEL, Convolution
+from jaxstroke.models.nn.blocks import TORCH_KERNEL, Convolution, DoublingConvolution
 from jaxstroke.models.nn.sums import biased, over_pixels, standardised, to_pixels
 
 BOUNDS = {"float32": 2e-6, "float64": 1e-13, "bfloat16": 4e-2}
@@ -98,6 +98,16 @@ def test_group_normalisation_is_that_of_flax(groups: int) -> None:
     with jax.enable_x64(True):
         (x,) = _draw("float64", (3, 5, 4, 6))
         _alike(norm.GroupNorm(groups, 1e-4), nn.GroupNorm(groups, epsilon=1e-4, use_fast_variance=False), x)
+
+
+def test_a_doubling_convolution_is_that_of_flax() -> None:
+    with jax.enable_x64(True):
+        (x,) = _draw("float64", (2, 5, 4, 6))
+        _alike(
+            DoublingConvolution(3, TORCH_KERNEL),
+            nn.ConvTranspose(3, (2, 2), (2, 2), "VALID", kernel_init=TORCH_KERNEL),
+            x,
+        )
 
 
 def _alike(ours: nn.Module, own: nn.Module, x: jax.Array) -> None:

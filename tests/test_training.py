@@ -1,4 +1,4 @@
-"""What a run computes depends on its experiment and its data alone: not on interruptions, devices or workers."""
+"""What a run computes depends on its experiment and its data alone: not on interruptions or devices."""
 
 from __future__ import annotations
 
@@ -245,13 +245,6 @@ def test_a_finished_run_started_again_does_nothing(whole: Any, tiny: Experiment,
     before = run.journal.rows()
     ending, _, _ = _train(tiny, prepared, run.path)
     assert ending.reason == "it had already run to its end" and run.journal.rows() == before
-
-
-def test_the_number_of_data_workers_changes_nothing(
-    whole: Any, tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path
-) -> None:
-    _, run, _ = _train(overrides.override(tiny, {"data.workers": 1}), prepared, tmp_path)
-    assert run.journal.rows() == whole[1].journal.rows()
 
 
 def test_patience_ends_a_run(tiny: Experiment, prepared: tuple[Cache, Split], tmp_path: Path) -> None:

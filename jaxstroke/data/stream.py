@@ -20,7 +20,6 @@ from jaxstroke.data.series import CHANNELS, as_examples, beside_mirror
 from jaxstroke.errors import UserError
 from jaxstroke.experiment import Data, Experiment
 from jaxstroke.process import cores
-from jaxstroke.process.orphans import end_with_parent
 
 Batch = dict[str, np.ndarray]
 
@@ -88,7 +87,7 @@ def training_batches(
       otherwise.  A series is images (B, T, size, size, 2), see `data.series`, with masks (B, size, size, K).
     """
     rows = range(data.batch) if rows is None else rows
-    return _batches(_Training(cache, tuple(studies), data, seed, rows, start_step), data.workers)
+    return _batches(_Training(cache, tuple(studies), data, seed, rows, start_step))
 
 
 def describe_examples(
@@ -105,7 +104,7 @@ def ordered_batches(cache: Cache, studies: Sequence[str], data: Data, *, rows: r
     Of each batch only `rows`, where they are given.  `index` is the example's place in `examples`, -1 for padding.
     """
     rows = range(data.batch) if rows is None else rows
-    return _batches(_Ordered(cache, tuple(studies), data, rows), workers=0)
+    return _batches(_Ordered(cache, tuple(studies), data, rows))
 
 
 # --- what grain reads: whole batches, so that each array is written once, where the network takes it from -------------
@@ -141,7 +140,6 @@ class _Training:
         return _ENDLESS
 
     def __getitem__(self, number: Any) -> Batch:
-        end_with_parent()  # a process of grain's would outlive a killed training
         indices = _indices(self._first_step + int(number), self._data.batch, self._rows)
         return _batch(self._cache, self._data, [self._piece(index) for index in indices])
 
@@ -269,35 +267,15 @@ def _read(cache: Cache, data: Data, name: str, piece: _Piece | None, out: np.nda
 # --- grain -----------------------------------------------------------------------------------------------------------
 
 
-def _batches(source: _Training | _Ordered, workers: int) -> Iterator[Batch]:
-    """Reads ahead in threads, or in `workers` processes; both give the same batches in the same order."""
+def _batches(source: _Training | _Ordered) -> Iterator[Batch]:
+    """Reads ahead in threads: most of it is copying, which does not hold Python's lock.
+
+    Processes were three to six times slower: what they read has to be copied once more (docs/performance.md).
+    """
     import grain  # takes a second to import, which listing experiments should not pay
 
     dataset = grain.MapDataset.source(source)  # type: ignore[arg-type]
     threads = min(_THREADS, cores.usable())
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD)
-    stream = dataset.to_iter_dataset(options)
-    if workers:
-        _parse_absl_flags()
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
-    iterator = iter(stream)
+    iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD)))
     with contextlib.closing(iterator):
-        try:
-            for made in iterator:
-                # What comes from a process lies in shared memory, which is given back when these views go.
-                yield {name: np.array(value) for name, value in made.items()} if workers else made
-        except RuntimeError as error:
-            if not workers:
-                raise
-            raise UserError(
-                f"a process that reads data ended ({error}); it may have been short of memory. "
-                "Continue the run with --set data.workers=0"
-            ) from error
-
-
-def _parse_absl_flags() -> None:
-    """Grain's workers read absl flags, which nobody parses in a program that is not an absl one."""
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
+        yield from iterator

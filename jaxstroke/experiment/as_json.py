@@ -25,6 +25,8 @@ def from_tree(group: type, tree: Any, where: str) -> Any:
     hints = declared(group)
     values = {}
     for name, value in ((present_word(group, name), value) for name, value in tree.items()):
+        if name is None:
+            continue
         if name not in hints:
             raise UserError(f"experiment{where}: there is no field {name}.{nearest(name, hints)}")
         hint = hints[name]

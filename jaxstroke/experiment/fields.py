@@ -99,7 +99,6 @@ class Data(Group):
     # Of the other folds' patients, for early stopping and the choice of a checkpoint.
     validation_fraction: Annotated[float, Range(0.0, 0.9)] = 0.2
     split_seed: Seed | None = None  # None: `training.seed`; one for all runs that answer together, so that none leaks
-    workers: Annotated[int, Range(0, 256)] = 0  # processes that read ahead; 0: threads of this process
     phantom_cases: Annotated[int, Range(1, 100_000)] = 60
     phantom_seed: Seed = 2018
 
@@ -293,11 +292,12 @@ class Parallel(Group):
             )
 
 
-# Words of before, still read from run folders and commands.
-_FORMER: Mapping[type, Mapping[str, str]] = {Parallel: {"accumulate": "microbatches"}}
+# Words of before, still read from run folders and commands.  None: nothing is set by it any more; run folders that
+# have it are read as if they had it not, as what they computed never depended on it.
+_FORMER: Mapping[type, Mapping[str, str | None]] = {Data: {"workers": None}, Parallel: {"accumulate": "microbatches"}}
 
 
-def present_word(group: type, name: str) -> str:
+def present_word(group: type, name: str) -> str | None:
     return _FORMER.get(group, {}).get(name, name)
 
 

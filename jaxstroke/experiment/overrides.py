@@ -42,7 +42,10 @@ def _put(tree: dict[str, Any], group: type, path: list[str], value: Any, dotted:
         option = rest[0] if name == "options" and rest else name
         tree["options"] = {**tree["options"], option: loose(value) if isinstance(value, str) else value}
         return
-    hints, name = declared(group), present_word(group, name)
+    hints, present = declared(group), present_word(group, name)
+    if present is None:
+        raise UserError(f"{dotted}: this field is no more; leave it out")
+    name = present
     if name not in hints:
         prefix = dotted[: -len(".".join(path))]
         raise UserError(f"{dotted}: there is no such field.{nearest(name, hints, prefix=prefix)}")

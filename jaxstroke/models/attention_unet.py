@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jaxstroke.models.nn.attention import AdditiveGate
 from jaxstroke.models.nn.batch_norm_unet import Encoder, doubling_widths
-from jaxstroke.models.nn.blocks import DoubleConv, LogitHead
+from jaxstroke.models.nn.blocks import DoubleConv, DoublingConvolution, LogitHead
 from jaxstroke.models.nn.resize import match_size
 from jaxstroke.models.outputs import Outputs
 from jaxstroke.models.registry import Entry, Network, Published
@@ -46,15 +46,7 @@ class AttentionUNet(nn.Module):
         *skips, x = Encoder(widths, self.axis_name, self.dtype, name="encoder")(images, train=train)
         for number, skip in reversed(list(enumerate(skips, start=1))):
             features = skip.shape[-1]
-            x = nn.ConvTranspose(
-                features,
-                (2, 2),
-                strides=(2, 2),
-                padding="VALID",
-                kernel_init=TRANSPOSED_KERNEL,
-                dtype=self.dtype,
-                name=f"up{number}",
-            )(x)
+            x = DoublingConvolution(features, TRANSPOSED_KERNEL, self.dtype, name=f"up{number}")(x)
             x = match_size(x, skip)
             gate = AdditiveGate(
                 features // 2, norm=True, axis_name=self.axis_name, dtype=self.dtype, name=f"gate{number}"

@@ -31,6 +31,7 @@ claim on data that are not public.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstroke.errors import UserError
+from jaxstroke.models.nn import replay
 from jaxstroke.models.nn.blocks import Conv, LogitHead
 from jaxstroke.models.nn.group_norm_unet import Decoder, Encoder
 from jaxstroke.models.nn.memory import (
@@ -135,14 +137,19 @@ class DMENet(nn.Module):
 
         What a slice writes into the temporal memory is a prediction without gradient, so the walk need not be
         differentiated through the decoder; the answer that the loss sees is decoded after the walk, which a compiler
-        makes of far better than of a decoder inside a loop.
+        makes far better code of than of a decoder inside a loop.  Its convolutions were computed in the walk already.
         """
         memory = self.initial_memory(images.shape[0], *images.shape[-3:-1])
         if not train:
             return self.scan(memory, images, valid)[1]
         features = self._encode_clip(images)
-        _, z = self._walk(DMENet._remember, memory, features, valid)
-        return Outputs(_over_clip(self._decode, z, features.skips))
+        _, (z, answers) = self._walk(DMENet._remember, memory, features, valid)
+
+        def decode(z: jax.Array, skips: tuple[jax.Array, ...], answers: list[jax.Array]) -> jax.Array:
+            with replay.replaying(answers) if answers else contextlib.nullcontext():
+                return self._decode(z, skips)
+
+        return Outputs(_over_clip(decode, z, features.skips, answers))
 
     def initial_memory(self, batch: int, height: int, width: int) -> Memory:
         """The memory of `batch` subjects before their first slice, for slices of this height and width."""
@@ -198,11 +205,15 @@ class DMENet(nn.Module):
         logits = self._decode(z, features.skips)
         return self._write(memory, features, reading, logits, valid), Outputs(logits)
 
-    def _remember(self, memory: Memory, features: Features, valid: jax.Array) -> tuple[Memory, jax.Array]:
-        """As `_advance`, but returns z, of which the prediction can be decoded, in the place of the prediction."""
+    def _remember(self, memory: Memory, features: Features, valid: jax.Array) -> tuple[Memory, Any]:
+        """As `_advance`, but returns z, of which the prediction can be decoded, in the place of the prediction, and
+        what the decoder's convolutions answered where it was decoded here."""
         z, reading = self._read(memory, features)
-        logits = self._decode(z, features.skips) if self.temporal else None
-        return self._write(memory, features, reading, logits, valid), z
+        logits, answers = None, []
+        if self.temporal:
+            with replay.recording() as answers:
+                logits = self._decode(z, features.skips)
+        return self._write(memory, features, reading, logits, valid), (z, answers)
 
     def _read(self, memory: Memory, features: Features) -> tuple[jax.Array, TemporalReading | None]:
         """Returns z with what both memories say of the slice, and what was read from the temporal one."""

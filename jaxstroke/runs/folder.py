@@ -36,7 +36,6 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 # Fields that may differ between two starts of one run: they change how it is fed or how far it goes, not what it is.
 # (A cosine ends with the last epoch, so there the number of epochs belongs to what the run is.)
 _MAY_DIFFER = (
-    "data.workers",
     "training.epochs",
     "training.keep_last",
     "training.keep_every_epochs",

@@ -51,6 +51,29 @@ class Convolution(nn.Module):
         return biased(found, bias).reshape(*x.shape[: -axes - 1], *found.shape[1:])
 
 
+class DoublingConvolution(nn.Module):
+    """The variables and the arithmetic of `nn.ConvTranspose` with 2 x 2 windows in steps of 2: (B, H, W, C) ->
+    (B, 2H, 2W, F).
+
+    The windows do not overlap, so that it is one product, whose results are set side by side.  XLA's CPU compiler is
+    slow at the gradient of the convolution that Flax makes of it.
+    """
+
+    features: int
+    kernel_init: Initializer
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (2, 2, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        batch, height, width, _ = x.shape
+        # A convolution's window is turned round where it is transposed.
+        found = jnp.einsum("bhwc,yxcf->bhywxf", x, kernel[::-1, ::-1])
+        return biased(found.reshape(batch, 2 * height, 2 * width, self.features), bias)
+
+
 class Conv(nn.Module):
     """A convolution with bias and PyTorch's symmetric padding: (..., H, W, C) -> (..., H', W', features)."""
 

@@ -1,0 +1,69 @@
+"""A part of a network that is computed slice by slice in a loop, and differentiated over all slices at once.
+
+A loop's backward pass is slow, and needs not be taken where the loop uses the part's answer without a gradient.  The
+part is then called twice with the same weights and inputs: in the loop its convolutions' answers are recorded, and
+after the loop they are given back, so that nothing is convolved again and each convolution still has its gradient.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxstroke.models.nn.blocks import Convolution
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[jax.Array]]:
+    """The answers of the convolutions that are called meanwhile, one after another; no gradient goes into them."""
+    answers: list[jax.Array] = []
+
+    def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        answer = call(*args, **kwargs)
+        if isinstance(context.module, Convolution) and context.method_name == "__call__":
+            answers.append(jax.lax.stop_gradient(answer))
+        return answer
+
+    with nn.intercept_methods(record):
+        yield answers
+
+
+@contextlib.contextmanager
+def replaying(answers: Sequence[jax.Array]) -> Iterator[None]:
+    """Meanwhile the convolutions answer with these, and have the gradients of what they are called with."""
+    left = list(answers)
+
+    def replay(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        answer = call(*args, **kwargs)
+        if isinstance(context.module, Convolution) and context.method_name == "__call__":
+            return _known(left.pop(0), answer)
+        return answer
+
+    with nn.intercept_methods(replay):
+        yield
+    assert not left
+
+
+@jax.custom_vjp
+def _known(value: jax.Array, computed: jax.Array) -> jax.Array:
+    """`value`, with the gradient of `computed`, which is then computed by nobody."""
+    del computed
+    return value
+
+
+def _known_forward(value: jax.Array, computed: jax.Array) -> tuple[jax.Array, None]:
+    del computed
+    return value, None
+
+
+def _known_backward(kept: None, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    del kept
+    return jnp.zeros_like(g), g
+
+
+_known.defvjp(_known_forward, _known_backward)
