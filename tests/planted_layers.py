@@ -24,6 +24,9 @@ REPLAY = in_file(
     "jaxstroke/models/nn/replay.py",
     ("replay: no gradient of the decoder's convolutions", "return jnp.zeros_like(g), g", "return g, jnp.zeros_like(g)",
      "test_dme_net.py::test_training_decodes_with_what_the_walk_convolved"),
+    ("replay: kept on every platform", "default=lambda value, computed: computed",
+     "default=lambda value, computed: value",
+     "test_dme_net.py::test_other_platforms_than_the_cpu_keep_no_convolutions_of_the_walk"),
     ("replay: the walk is differentiated through the decoder", "jax.lax.stop_gradient(answer)", "answer",
      "test_dme_net.py::test_training_decodes_with_what_the_walk_convolved"),
 )  # fmt: skip

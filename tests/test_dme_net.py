@@ -225,6 +225,14 @@ def test_training_decodes_with_what_the_walk_convolved(monkeypatch):
     assert convolutions[0] == convolutions[1] - 8
 
 
+def test_other_platforms_than_the_cpu_keep_no_convolutions_of_the_walk():
+    """What is kept in memory there costs more than what is computed once more."""
+    step = jax.jit(lambda value, x: replay._known(value, x + 1))
+    for platform, kept in (("cpu", True), ("cuda", False), ("tpu", False)):
+        text = step.trace(jnp.ones(3), jnp.ones(3)).lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.return %arg0" in text) is kept, platform
+
+
 def test_streaming_equals_the_scan():
     images, valid = clip()
     valid = valid.at[0, 1].set(False)
