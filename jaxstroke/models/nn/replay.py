@@ -8,7 +8,8 @@ after the loop they are given back, so that nothing is convolved again and each 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import flax.linen as nn
@@ -23,30 +24,31 @@ def recording() -> Iterator[list[jax.Array]]:
     """The answers of the convolutions that are called meanwhile, one after another; no gradient goes into them."""
     answers: list[jax.Array] = []
 
-    def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        answer = call(*args, **kwargs)
-        if isinstance(context.module, Convolution) and context.method_name == "__call__":
-            answers.append(jax.lax.stop_gradient(answer))
+    def record(answer: jax.Array) -> jax.Array:
+        answers.append(jax.lax.stop_gradient(answer))
         return answer
 
-    with nn.intercept_methods(record):
+    with _each_convolution(record):
         yield answers
 
 
 @contextlib.contextmanager
 def replaying(answers: Sequence[jax.Array]) -> Iterator[None]:
     """Meanwhile the convolutions answer with these, and have the gradients of what they are called with."""
-    left = list(answers)
-
-    def replay(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        answer = call(*args, **kwargs)
-        if isinstance(context.module, Convolution) and context.method_name == "__call__":
-            return _known(left.pop(0), answer)
-        return answer
-
-    with nn.intercept_methods(replay):
+    left = iter(answers)
+    with _each_convolution(lambda answer: _known(next(left), answer)):
         yield
-    assert not left
+
+
+def _each_convolution(change: Callable[[jax.Array], jax.Array]) -> AbstractContextManager[None]:
+    """Meanwhile what a convolution answers goes through `change`."""
+
+    def changed(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        answer = call(*args, **kwargs)
+        convolved = isinstance(context.module, Convolution) and context.method_name == "__call__"
+        return change(answer) if convolved else answer
+
+    return nn.intercept_methods(changed)
 
 
 @jax.custom_vjp
