@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -89,6 +90,14 @@ def of(root: Path) -> tuple[list, list]:
     found = inspect(find_layout("isles2022").find(root)).as_json()
     assert len(found["cases"]) == len(list(root.glob("sub-*")))
     return found["errors"], found["warnings"]
+
+
+def test_only_images_that_are_there_are_said_to_lie_on_a_grid_of_their_own(root: Path) -> None:
+    """SOOP has FLAIR and T1w, each on its own grid; here one study has the one of them."""
+    cases = find_layout("isles2022").find(root)
+    flair = dataclasses.replace(cases[0], layout="soop", images={**cases[0].images, "FLAIR": cases[0].images["DWI"]})
+    (told,) = [one for one in inspect([flair, *cases[1:]]).as_json()["warnings"] if one["kind"] == "own_grid"]
+    assert told["message"] == f"FLAIR: on a grid of its own in 1 of {len(cases)} studies; register it before use"
 
 
 def test_studies_that_are_whole_have_no_problem(root: Path) -> None:

@@ -293,10 +293,10 @@ def _masks(found: Inspected, headers: dict[str, nifti.Header], grid: Grid, head:
 def _between(studies: Sequence[Inspected]) -> Iterator[Problem]:
     yield from _patients_twice(studies)
     yield from _mixed_units(studies)
-    apart = [study for study in studies if set(find_layout(study.case.layout).own_grid) & set(study.case.images)]
-    if apart:
-        words = sorted({word for study in apart for word in find_layout(study.case.layout).own_grid})
-        text = f"{' and '.join(words)} lie on a grid of their own in {len(apart)} studies; register them before use"
+    apart = [set(find_layout(study.case.layout).own_grid) & set(study.case.images) for study in studies]
+    if any(apart):
+        words, count = " and ".join(sorted(set().union(*apart))), sum(map(bool, apart))
+        text = f"{words}: on a grid of its own in {count} of {len(studies)} studies; register it before use"
         yield Problem("", "", "own_grid", text, error=False)
 
 
