@@ -204,8 +204,9 @@ def test_subjects_start_from_the_same_prototypes():
 def test_training_decodes_with_what_the_walk_convolved(monkeypatch):
     """Every gradient is that of decoding afresh after the walk, and no convolution is computed twice."""
     convolutions = []
+    drawn = weights()["params"], clip()[0]  # out here: they are kept for other tests, as float32
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: leaf.astype("float64"), (weights()["params"], clip()[0]))
+        wide = jax.tree.map(lambda leaf: leaf.astype("float64"), drawn)
         ct = np.random.default_rng(3).normal(size=(BATCH, SLICES, SIDE, SIDE, 1))
 
         def loss(params, images):
