@@ -296,7 +296,7 @@ def test_missing_fields_take_their_defaults_and_unknown_ones_are_refused() -> No
         from_tree(tree)
 
 
-def test_the_former_word_for_microbatches_is_read() -> None:
+def test_the_words_of_before_are_read() -> None:
     tree = json.loads(as_json.to_json(PLAIN))
     tree["parallel"] = {"accumulate": 2, "map": "jit", "shard_optimiser": False}
     tree["data"]["workers"] = 2  # of the former processes that read, which changed nothing of a run

@@ -31,7 +31,6 @@ claim on data that are not public.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -146,7 +145,7 @@ class DMENet(nn.Module):
         _, (z, answers) = self._walk(DMENet._remember, memory, features, valid)
 
         def decode(z: jax.Array, skips: tuple[jax.Array, ...], answers: list[jax.Array]) -> jax.Array:
-            with replay.replaying(answers) if answers else contextlib.nullcontext():
+            with replay.replaying(answers):
                 return self._decode(z, skips)
 
         return Outputs(_over_clip(decode, z, features.skips, answers))
