@@ -27,6 +27,7 @@ def random(seed: int, *shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "millions", "gmac"),
     [
@@ -78,6 +79,7 @@ def test_every_weight_has_a_gradient_in_every_configuration(configuration: tuple
 # --- multilevel refinement ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_six_levels_at_full_size_coarsest_first_and_the_finest_is_the_answer() -> None:
     network, images = SMALL(targets=3), random(2, 2, 32, 64, 5)
     variables = random_weights(network, images, train=False)
@@ -89,6 +91,7 @@ def test_six_levels_at_full_size_coarsest_first_and_the_finest_is_the_answer() -
     np.testing.assert_array_equal(computed.side_logits[-1], computed.logits)
 
 
+@pytest.mark.slow
 def test_a_level_is_linear_between_the_pixels_of_its_own_grid() -> None:
     """At 64 pixels the bottleneck is 2 x 2: its level is flat to the first one's middle, then a straight line."""
     outputs, *_ = judged(*GATED)
@@ -121,6 +124,7 @@ def test_synthetic_map_by_hand() -> None:
     np.testing.assert_array_equal(got[1], jnp.zeros((2, 2, 1)))
 
 
+@pytest.mark.slow
 def test_synthetic_map_is_of_the_finest_gate_and_carries_no_gradient() -> None:
     outputs, _, sown = judged(*GATED)
     synthetic = outputs.features["synthetic"]

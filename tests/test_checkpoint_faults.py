@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 FAILING = """
 import resource, sys
 from pathlib import Path
+
+import pytest
 import jax.numpy as jnp
 from jaxstroke.errors import UserError
 from jaxstroke.runs.checkpoint import Checkpoints
@@ -29,6 +33,7 @@ for turn in range(3):
 """
 
 
+@pytest.mark.slow
 def test_a_failing_checkpoint_of_many_arrays_tells_one_reason_and_prints_nothing_else(tmp_path: Path) -> None:
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -175,6 +175,7 @@ def test_networks_lead_to_the_experiments(as_program: None, capsys: pytest.Captu
     assert len(capsys.readouterr().out.splitlines()) == len(catalogue.names())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["isles2018", "isles2022", "two_reader"])
 @pytest.mark.parametrize("cases", [1, 3])
 def test_what_a_phantom_suggests_can_be_done_with_so_few_patients(

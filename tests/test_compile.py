@@ -197,6 +197,7 @@ def test_the_batch_a_chip() -> None:
         compiling.with_batch(experiment, targets.parse("cpu:8"), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dme_isles18", "crossdomain_v1", "perfu_net_isles18", "unet3d_isles18"])
 def test_the_shapes_of_a_batch_are_those_that_the_step_takes(name: str) -> None:
     """A clip, a slice, a series and a volume: the step accepts what is told of its batch."""

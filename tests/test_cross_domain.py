@@ -33,6 +33,7 @@ def random(seed: int, *shape: int) -> jax.Array:
 # --- size --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "millions", "gmac"),
     [
@@ -132,6 +133,7 @@ def test_every_weight_has_a_gradient(version: str) -> None:
         assert jnp.abs(gradient).max() > 0, f"{jax.tree_util.keystr(path)} takes no part"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_each_modality_reaches_both_segmentations(version: str) -> None:
     images = images_of(version)
@@ -141,6 +143,7 @@ def test_each_modality_reaches_both_segmentations(version: str) -> None:
         assert (jnp.abs(after - before).max(axis=(0, 1, 2)) > 1e-5).all()
 
 
+@pytest.mark.slow
 def test_without_gates_and_joint_bottleneck_the_modalities_would_not_meet() -> None:
     """V2 decoders start each from its own bottleneck: with the gates held at one half, ADC never reaches DWI."""
     tree = dict(weights("v2")["params"])

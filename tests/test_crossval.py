@@ -128,6 +128,7 @@ def test_pooled_once_all_folds_are_done(tmp_path: Path, capsys: pytest.CaptureFi
         compare.main([str(tmp_path)])  # compare reads it as it reads a run
 
 
+@pytest.mark.slow
 def test_a_fold_that_fails_ends_it(tmp_path: Path) -> None:
     isles2022_root(tmp_path / "data", [lesion((2, 16, 16), {0: (4, 4)})])  # one patient: nothing to train on
     words = ["--exp", "unet_isles22", "--scale", "small", "--out", str(tmp_path), "--data", str(tmp_path / "data")]

@@ -106,6 +106,7 @@ def test_queue_keeps_the_newest_slices_oldest_first():
     np.testing.assert_array_equal(queue, [[3.0, 4.0, 5.0]])
 
 
+@pytest.mark.slow
 def test_stored_marks_fill_from_the_newest_end():
     images, valid = clip()
     memory, _ = stream(images[:, :1], valid[:, :1])
@@ -134,13 +135,14 @@ def test_mask_is_written_as_the_share_of_each_cell():
 
 def test_what_is_predicted_is_remembered_without_a_gradient():
     images, valid = clip()
+    drawn = weights()  # before anything is traced, as they are kept
 
     def written(module, logits):
         features, memory = module._encode(images[:, 0]), module.initial_memory(BATCH, SIDE, SIDE)
         _, reading = module._read(memory, features)
         return module._write(memory, features, reading, logits, valid[:, 0]).temporal.values.sum()
 
-    total = quick_jit(jax.value_and_grad(lambda logits: NETWORK.apply(weights(), logits, method=written)))
+    total = quick_jit(jax.value_and_grad(lambda logits: NETWORK.apply(drawn, logits, method=written)))
     (dark, gradient), (bright, _) = (total(jnp.full((BATCH, SIDE, SIDE, 1), value)) for value in (-3.0, 3.0))
     assert abs(bright - dark) > 1e-3, "the mask is in what is stored"
     np.testing.assert_array_equal(gradient, 0)
@@ -201,6 +203,7 @@ def test_subjects_start_from_the_same_prototypes():
 # --- the network -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_decodes_with_what_the_walk_convolved(monkeypatch):
     """Every gradient is that of decoding afresh after the walk, and no convolution is computed twice."""
     convolutions = []
@@ -325,6 +328,7 @@ def at_paper_size(options, slices=8):
     return jax.eval_shape(lambda *x: network.init_with_output(jax.random.key(0), *x, train=True), images, valid)
 
 
+@pytest.mark.slow
 def test_paper_size_and_ablations():
     sizes = {}
     for entry in CATALOGUE:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import tracemalloc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -233,22 +234,30 @@ def test_the_doors_take_several(place: Path, tmp_path: Path, capsys: pytest.Capt
 # --- a batch of them -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_many_studies_stream_with_one_read_ahead_and_memory_stays_flat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five members, 3 studies and 15: the peak is the same, though a study's arrays weigh more than what may differ."""
+    """Five members, 3 studies and 15: never more than three in memory, and no sign of the twelve others in the peak.
+
+    Which of the three are there at the worst moment is a matter of chance: four studies' worth.
+    """
     shape = (8, 48, 48)
     cases = isles2022_root(tmp_path / "data", [np.zeros(shape, np.uint8)] * 15)
     made = known(monkeypatch, lambda images, weight: np.full(images.shape[:3], weight), 0.1, 0.2, 0.3, 0.4, 0.6)
     reads: list[str] = []
     held: list[int] = []
+    there: list[weakref.ref[Study]] = []
 
     def read(preparation: Any, case: Any, *words: Any, **how: Any) -> Study:
         reads.append(case.study)
-        return read_study(case, *words, **how)
+        study = read_study(case, *words, **how)
+        there.append(weakref.ref(study))
+        return study
 
     def write(study: Study, answer: Answer) -> list[dict]:
         held.append(reads.index(study.case.study))
+        assert sum(one() is not None for one in there) <= 3
         return [{"study": study.case.study, "mean": float(answer.probabilities.max())}]
 
     monkeypatch.setattr(many, "read_with", read)
@@ -264,4 +273,4 @@ def test_many_studies_stream_with_one_read_ahead_and_memory_stays_flat(
         assert [line["mean"] for line in outcome.done] == pytest.approx([0.32] * count)
         assert reads == [case.study for case in cases[:count]] and held == list(range(count))
     one_study = 2 * 4 * np.prod(shape)
-    assert peaks[2] - peaks[1] < one_study
+    assert peaks[2] - peaks[1] < 4 * one_study

@@ -75,6 +75,7 @@ def test_a_sealed_tree_tells_every_flipped_bit(bit: int) -> None:
         assert unsealed(tree) is None, bytes(flipped)
 
 
+@pytest.mark.slow
 def test_a_damaged_phantom_is_named_and_the_one_of_the_cache_is_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

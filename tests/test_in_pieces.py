@@ -23,6 +23,7 @@ from jaxstroke.training import step as steps
 SIZE, SLICES = 32, 5
 
 
+@pytest.mark.slow
 def test_a_long_study_in_pieces_is_the_study_at_once() -> None:
     """DME-Net carries its memory from piece to piece: two slices at a time and five at once agree."""
     small = {"data.size": SIZE, "data.depth": 2, "model.width": 4}
@@ -56,6 +57,7 @@ class OneBlock(nn.Module):
         return Outputs(LogitHead(1)(ConvNormAct(4)(images, train=train)))
 
 
+@pytest.mark.slow
 def test_the_step_trains_on_the_changed_batch() -> None:
     """Its figures are those of a step without changes on the batch that `augment` gives for the step's key."""
     plain = overrides.override(catalogue.load("unet_isles22", scale="small"), {"data.size": 16, "data.batch": 4})

@@ -43,6 +43,7 @@ def phantom(request: pytest.FixtureRequest, made: Callable[[str], Path]) -> Path
     return made(request.param)
 
 
+@pytest.mark.slow
 def test_the_phantom_lies_as_the_layout_says(phantom: Path) -> None:
     layout = detect_layout(phantom)
     assert layout.name == phantom.name

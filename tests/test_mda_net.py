@@ -30,6 +30,7 @@ def random(seed: int, *shape: int) -> jax.Array:
 # --- size --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "gmac"),
     [
@@ -284,6 +285,7 @@ def test_every_weight_has_a_gradient(fusion: str) -> None:
         assert jnp.abs(gradient).max() > 0, f"{name} takes no part"
 
 
+@pytest.mark.slow
 def test_swapping_the_groups_negates_every_difference() -> None:
     """With the first stages swapped as well, the shared encoder sees the same two maps in the other order."""
     straight = weights("none")
@@ -295,6 +297,7 @@ def test_swapping_the_groups_negates_every_difference() -> None:
         np.testing.assert_allclose(after, -before, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_groups_leave_nothing_to_see() -> None:
     same = {kind: {**tree, "stem2": tree["stem1"]} for kind, tree in weights("none").items()}
     *_, sown = judged("none")(same, jnp.tile(IMAGES[..., :2], (1, 1, 1, 2)))
@@ -320,6 +323,7 @@ def test_training_gives_finite_logits_and_moves_all_statistics(blocks: str, skip
     assert all((old != new).any() for old, new in pairs)
 
 
+@pytest.mark.slow
 def test_half_precision_ends_in_float32_logits() -> None:
     for fusion in FUSIONS:
         shapes = jax.eval_shape(

@@ -84,6 +84,7 @@ def test_statistics_are_no_parameters():
     assert count.mib(2**18) == 1.0
 
 
+@pytest.mark.slow
 def test_listing_of_one_network(capsys):
     assert networks.main(["--network", "dme_net", "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)
@@ -97,6 +98,7 @@ def test_listing_of_one_network(capsys):
     assert full["published"] == []
 
 
+@pytest.mark.slow
 def test_deviation_from_a_published_figure(monkeypatch, capsys):
     published = registry.Published("Table 9", parameters=10e6, mib=54.62, gmac=None, note="read as size")
     entry = registry.Entry("dme_net/printed", "dme_net", 160, (4, 1), published=(published,))

@@ -182,6 +182,7 @@ def test_batch_normalisation_sees_one_microbatch_at_a_time() -> None:
     assert max(jax.tree.leaves(apart)) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cascade_isles18", "crossdomain_v1", "dme_isles18", "mdanet_isles18"])
 def test_in_bfloat16_weights_statistics_losses_and_answers_stay_float32(name: str) -> None:
     experiment = _small(name, **{"data.size": 32, "model.width": 4, "model.dtype": "bfloat16"})

@@ -85,6 +85,7 @@ def measured(name: str) -> Any:
     return count.measure(next(entry for entry in registry.catalogue() if entry.name == name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "gmac"),
     [
@@ -109,6 +110,7 @@ def test_size_is_the_one_that_was_counted(name: str, parameters: int, gmac: floa
     assert measured(name).macs / 1e9 == pytest.approx(gmac, rel=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "unet_plus_plus", "attention_unet", "msnet", "trans_unet", "swin_unet"])
 @pytest.mark.parametrize("data_set", ["", "/isles2022"])
 def test_size_meets_what_mdanet_prints(name: str, data_set: str) -> None:

@@ -273,6 +273,7 @@ def diffusion_figures(dwi: np.ndarray, adc: np.ndarray, mask: np.ndarray) -> dic
     return {name: float(value) for name, value in figures.items()}
 
 
+@pytest.mark.slow
 def test_isles2022_has_the_intensities_measured_on_the_public_set(public22):
     figures = [diffusion_figures(one["DWI"], one["ADC"], one["lesion"] > 0) for one in public22]
     median = {name: np.median([one[name] for one in figures if name in one]) for name in figures[0]}
@@ -355,6 +356,7 @@ def test_thresholds_are_mediocre_on_it():
     assert max(ndimage.label(one["OT"][0], WATERSHED)[1] for one in studies) <= 5  # pyright: ignore[reportIndexIssue]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "index"), [(isles2018.make_study, 5), (isles2022.make_study, 1), (two_reader.make_study, 2)]
 )

@@ -69,6 +69,7 @@ def test_two_cases_are_slabs_of_one_patient_and_the_marker_says_so(public18):
     assert np.count_nonzero(below & above) > 0.4 * np.count_nonzero(below)  # the skull goes on from slab to slab
 
 
+@pytest.mark.slow
 def test_a_study_depends_on_seed_and_number_alone(public18, tmp_path):
     dataset.generate("isles2018", cases=2, seed=7, folder=tmp_path / "two", workers=2)
     three, two = contents(public18), contents(tmp_path / "two")
@@ -110,6 +111,7 @@ def test_isles2022_files_and_their_quirks(tmp_path):
     assert not np.any(mask.get_fdata()[values == 0])
 
 
+@pytest.mark.slow
 def test_two_reader_files(tmp_path):
     dataset.generate("two_reader", cases=3, seed=1, folder=tmp_path / "p")
     rows = (tmp_path / "p" / "studies.csv").read_text().splitlines()

@@ -59,6 +59,7 @@ def off_mm(study: Study, found: np.ndarray, truth: np.ndarray) -> float:
 # --- registration ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_image_of_another_contrast_is_brought_back_to_its_place(study: Study) -> None:
     place = study.grid.voxels_to_mm
     found = registration.register(study.images["DWI"], place, study.images["ADC"], MOVE @ place)
@@ -215,6 +216,7 @@ def test_it_is_cached_by_settings_goes_on_and_names_what_is_broken(tmp_path: Pat
         build_cache(cases, dataclasses.replace(data_of(), preparation=Preparation()), tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_side_by_side_gives_what_one_after_another_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = with_flair(tmp_path / "data", 3)
     made = []

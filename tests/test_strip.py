@@ -72,6 +72,7 @@ def test_the_answer_lies_where_it_was_given(tmp_path: Path) -> None:
     assert (last == tiles.REFERENCE).all(axis=-1).sum() > 20
 
 
+@pytest.mark.slow
 def test_it_stays_small_however_long_a_run_is(tmp_path: Path) -> None:
     """Noise is what a PNG can do least about."""
     path, planes = tmp_path / "strip.png", [plane(f"case_{one}", one) for one in range(4)]

@@ -28,12 +28,15 @@ def _draw(dtype: str, *shapes: tuple[int, ...], seed: int = 0) -> list[jax.Array
 
 def _agree(ours: Callable[..., Any], own: Callable[..., Any], dtype: str, *given: Any) -> None:
     """Values, and gradients for every argument, by the length of each."""
-    value, back = jax.vjp(ours, *given)
-    wanted, own_back = jax.vjp(own, *given)
-    ct = jax.tree.map(lambda leaf: jnp.asarray(np.random.default_rng(9).normal(size=leaf.shape), leaf.dtype), wanted)
-    for found, expected in zip(
-        jax.tree.leaves((value, back(ct))), jax.tree.leaves((wanted, own_back(ct))), strict=True
-    ):
+    shapes = jax.eval_shape(own, *given)
+    ct = jax.tree.map(lambda leaf: jnp.asarray(np.random.default_rng(9).normal(size=leaf.shape), leaf.dtype), shapes)
+
+    def both(call: Callable[..., Any], ct: Any, *given: Any) -> list[jax.Array]:
+        value, back = jax.vjp(call, *given)
+        return jax.tree.leaves((value, back(ct)))
+
+    each = (jax.jit(both, static_argnums=0)(call, ct, *given) for call in (ours, own))
+    for found, expected in zip(*each, strict=True):
         assert found.dtype == expected.dtype and found.shape == expected.shape
         apart = np.linalg.norm(np.asarray(found - expected, float)) / np.linalg.norm(np.asarray(expected, float))
         assert apart <= BOUNDS[dtype], (dtype, found.shape, apart)

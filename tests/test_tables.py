@@ -242,6 +242,7 @@ def test_how_long_it_takes_is_said_from_what_was_measured(tmp_path: Path) -> Non
     assert plan.seconds(tmp_path / "none", todo, todo) is None
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_kept_as_failed_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

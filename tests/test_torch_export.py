@@ -86,6 +86,7 @@ def _run_script(out: Path, images: np.ndarray, forbidden: str = "jaxstroke") -> 
     return np.load(out / "probabilities.npy", allow_pickle=False)
 
 
+@pytest.mark.slow
 def test_a_torch_program_stands_alone(
     made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,7 +140,8 @@ def test_a_network_of_one_size_says_so(made: dict[str, Path], tmp_path: Path) ->
     assert _verified(tmp_path / "x")["height_and_width"] == "32"
 
 
-@pytest.mark.parametrize("name", ["unet", pytest.param("dme_net", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet", "dme_net"])
 def test_stablehlo_is_served_by_jax_alone(made: dict[str, Path], tmp_path: Path, name: str) -> None:
     out = tmp_path / "exported"
     assert export.main([str(made[name]), "-o", str(out), "--to", "stablehlo"]) == 0
@@ -154,7 +156,8 @@ def test_stablehlo_is_served_by_jax_alone(made: dict[str, Path], tmp_path: Path,
     np.testing.assert_allclose(answer[0] if trained.streams else answer, np.asarray(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["unet", pytest.param("dme_net", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet", "dme_net"])
 def test_onnx_runs_in_onnxruntime(made: dict[str, Path], tmp_path: Path, name: str) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed: ONNX cannot be written or run (extra: onnx)")
@@ -202,6 +205,7 @@ def test_every_network_goes_to_every_target(tmp_path: Path, monkeypatch: pytest.
         pytest.skip(f"ONNX was left out, since {', '.join(missing)} is not installed (extra: onnx)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.001, float("nan")])
 def test_an_export_that_answers_otherwise_is_deleted(
     made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float

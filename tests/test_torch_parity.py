@@ -24,6 +24,7 @@ CPU = {"jax_device": jax.devices("cpu")[0], "torch_device": torch.device("cpu")}
 NETWORKS = sorted(linen.networks())
 # Lines that differ from another one in nothing but the size or the number of channels.
 VARIANTS = sorted({str((e.network, sorted(e.options.items()))): e.name for e in reversed(linen.catalogue())}.values())
+QUICK = ("cascade", "cross_domain/v1", "dme_net", "mda_net", "unet")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,9 @@ def test_every_network_has_a_twin() -> None:
     assert set(registry.twins()) == set(linen.networks())
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in VARIANTS]
+)
 def test_every_variant_answers_as_its_twin(name: str) -> None:
     """The same drawn weights, in which no two arrays are alike, give the same outputs; and they come back unchanged."""
     one = specimen.specimen(name)

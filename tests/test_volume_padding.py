@@ -34,7 +34,7 @@ def network(**fields: Any) -> Any:
 
 @functools.cache
 def weights() -> Any:
-    drawn = apply.initialise(network(), EXPERIMENT.data, jax.random.key(0))
+    drawn = jax.jit(lambda key: apply.initialise(network(), EXPERIMENT.data, key))(jax.random.key(0))
     return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), drawn)
 
 
@@ -50,11 +50,16 @@ def batch(slices: int, depth: int, padding: float = 0.0) -> dict[str, jax.Array]
     return {name: jnp.asarray(value[:, :depth]) for name, value in cut.items()}
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(net: Any, given: Any, one: dict[str, jax.Array]) -> Any:
+    return apply.train_forward(net, given, one, EXPERIMENT.data, jax.random.key(0))
+
+
 def trained(one: dict[str, jax.Array], net: Any = None) -> Any:
-    forward = functools.partial(apply.train_forward, net or network(), weights())
-    return forward(one, EXPERIMENT.data, jax.random.key(0))
+    return _forward(net or network(), weights(), one)
 
 
+@pytest.mark.slow
 def test_what_is_in_the_padding_changes_neither_answer_nor_statistics_nor_loss() -> None:
     found = []
     for padding in (0.0, 9.0):
@@ -66,11 +71,14 @@ def test_what_is_in_the_padding_changes_neither_answer_nor_statistics_nor_loss()
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+@pytest.mark.slow
 def test_a_padded_study_is_what_it_is_without_padding() -> None:
     """Both studies of two slices: once as they are, once padded to four; losses, gradients and statistics agree."""
 
+    drawn = weights()
+
     def loss_of(params: Any, one: dict[str, jax.Array]) -> Any:
-        variables = {**weights(), "params": params}
+        variables = {**drawn, "params": params}
         outputs, statistics = apply.train_forward(network(), variables, one, EXPERIMENT.data, jax.random.key(0))
         total, terms = losses.total_loss(outputs, one, LOSSES)
         return total, (outputs.logits[:, :2], terms, statistics)
@@ -78,14 +86,17 @@ def test_a_padded_study_is_what_it_is_without_padding() -> None:
     whole = batch(2, 2)
     padded = {name: jnp.concatenate([value, jnp.zeros_like(value)], axis=1) for name, value in whole.items()}
     assert not padded["valid"][:, 2:].any() and whole["valid"].all()
-    short, long = (jax.value_and_grad(loss_of, has_aux=True)(weights()["params"], one) for one in (whole, padded))
+    gradient = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+    short, long = (gradient(drawn["params"], one) for one in (whole, padded))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-5), long, short)
 
 
+@pytest.mark.slow
 def test_a_study_of_two_slices_is_predicted_as_itself() -> None:
     predictor = Predictor(EXPERIMENT, weights())
     one = np.asarray(batch(2, 2)["images"])[1]
-    expected = jax.nn.sigmoid(network().apply(weights(), one[None], train=False).logits)[0]
+    answer = jax.jit(lambda given, x: network().apply(given, x, train=False).logits)(weights(), one[None])
+    expected = jax.nn.sigmoid(answer)[0]
     np.testing.assert_allclose(predictor.prepared(one).probabilities, expected, atol=1e-6)
 
 
@@ -102,6 +113,7 @@ def test_statistics_by_hand() -> None:
     np.testing.assert_allclose(y.ravel()[:3], np.array([-2, 0, 2]) / np.sqrt(8 / 3), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_devices_with_unequal_shares_of_slices_weigh_by_slices() -> None:
     if jax.device_count() < 2:
         pytest.skip("one device")
