@@ -140,6 +140,15 @@ def test_means_are_of_folds_and_a_difference_is_tested_on_the_same_studies(tmp_p
     assert rows[0].p == rows[1].p == pytest.approx(2 * p) and rows[0].stars == "***" and math.isnan(rows[2].p)
 
 
+def test_a_study_without_a_defined_dice_is_left_out_of_the_pair_alone(tmp_path: Path) -> None:
+    """Two masks without a lesion have none by some papers' rules; the difference used to be no number then."""
+    add, *others = filled.filled(table := keep(tmp_path), tmp_path, **HOW)
+    undefined = dataclasses.replace(add, studies={**add.studies, STUDIES[0]: math.nan})
+    add, concat, _ = filled._tested(table, [undefined, *others])
+    assert (add.pairs, concat.pairs) == (11, 12)
+    assert add.difference == pytest.approx(-np.mean([0.2 * (1 + index / 50) for index in range(1, 12)]))
+
+
 def test_what_a_table_shows_is_said_from_its_figures(tmp_path: Path) -> None:
     table = keep(tmp_path)
     rows = filled.filled(table, tmp_path, **HOW)
@@ -154,6 +163,8 @@ def test_what_a_table_shows_is_said_from_its_figures(tmp_path: Path) -> None:
         "Above it lies Concat (+3.00, p < .001). Of the others nothing is shown: "
         f"Add ({100 * rows[0].difference:+.2f}, p = 0.200)."
     )
+    fewer = [dataclasses.replace(rows[0], pairs=9), *rows[1:]]
+    assert 'by Dice of 9 to 12 studies against "Subtract"' in written.shown(table, fewer)[0]
     nothing = [dataclasses.replace(rows[0], p=0.05), rows[2]]
     assert "nothing. No difference is beyond chance: Add (" in written.shown(table, nothing)[0]
     assert written.shown(table, rows[2:]) == [], "nothing was tested"

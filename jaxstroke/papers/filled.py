@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxstroke.judging import folds
 from jaxstroke.metrics import statistics
 from jaxstroke.metrics.strata import strata, volume_stratum
@@ -30,7 +32,8 @@ class Filled:
       runs, planned: how many are measured, of how many.
       missing: a line for each run that is not.
       p: of Wilcoxon's signed ranks against the table's own row, adjusted by Holm; NaN where it is not tested.
-      difference: from the table's own row, the mean over studies; NaN where it is not tested.
+      difference: from the table's own row, the mean over `pairs`; NaN where it is not tested.
+      pairs: the studies in which both rows have a defined Dice.
       by_quality: Dice of each image quality, mean and how many studies; nothing where the data do not tell it.
     """
 
@@ -44,6 +47,7 @@ class Filled:
     about: tuple[Mapping[str, Any], ...]
     p: float = math.nan
     difference: float = math.nan
+    pairs: int = 0
     by_quality: Mapping[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -155,8 +159,9 @@ def _tested(table: Table, rows: Sequence[Filled]) -> list[Filled]:
     values = [[one.studies[study] for study in order] for one in (base, *tested)]
     found = [statistics.wilcoxon_signed_rank(own, values[0]) for own in values[1:]]
     adjusted = statistics.holm([one.p for one in found]) if found else []
+    apart = [np.subtract(own, values[0]) for own in values[1:]]
     told = {
-        one.row.name: {"p": float(p), "difference": sum(a - b for a, b in zip(own, values[0], strict=True)) / len(own)}
-        for one, p, own in zip(tested, adjusted, values[1:], strict=True)
+        one.row.name: {"p": float(p), "difference": float(np.nanmean(each)) if test.n else math.nan, "pairs": test.n}
+        for one, p, each, test in zip(tested, adjusted, apart, found, strict=True)
     }
     return [dataclasses.replace(one, **told.get(one.row.name, {})) for one in rows]
