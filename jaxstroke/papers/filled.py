@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxstroke.judging import folds
 from jaxstroke.metrics import statistics
 from jaxstroke.metrics.strata import strata, volume_stratum
@@ -159,9 +157,9 @@ def _tested(table: Table, rows: Sequence[Filled]) -> list[Filled]:
     values = [[one.studies[study] for study in order] for one in (base, *tested)]
     found = [statistics.wilcoxon_signed_rank(own, values[0]) for own in values[1:]]
     adjusted = statistics.holm([one.p for one in found]) if found else []
-    apart = [np.subtract(own, values[0]) for own in values[1:]]
+    apart = [statistics.paired_bootstrap(own, values[0]) for own in values[1:]]
     told = {
-        one.row.name: {"p": float(p), "difference": float(np.nanmean(each)) if test.n else math.nan, "pairs": test.n}
-        for one, p, each, test in zip(tested, adjusted, apart, found, strict=True)
+        one.row.name: {"p": float(p), "difference": each.mean, "pairs": each.n}
+        for one, p, each in zip(tested, adjusted, apart, strict=True)
     }
     return [dataclasses.replace(one, **told.get(one.row.name, {})) for one in rows]

@@ -106,7 +106,8 @@ def shown(table: Table, rows: Sequence[Filled]) -> list[str]:
     below = [_differs(row, dice) for row in clear if row.difference < 0]
     above = [_differs(row, dice) for row in reversed(clear) if row.difference >= 0]
     open_ = [_differs(row, dice) for row in tested if row.p >= _CLEAR]
-    studies = " to ".join(map(str, sorted({min(row.pairs for row in tested), max(row.pairs for row in tested)})))
+    pairs = sorted(row.pairs for row in tested)
+    studies = " to ".join(dict.fromkeys((str(pairs[0]), str(pairs[-1]))))
     where = " on phantoms" if _phantom(rows) else ""
     words = [f'**What this shows{where}**, by Dice of {studies} studies against "{table.against}":']
     words += [f"below it {'lies' if len(below) == 1 else 'lie'} {'; '.join(below)}."] if below else []
