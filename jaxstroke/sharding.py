@@ -104,6 +104,10 @@ def on_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
+def is_one_cpu(mesh: Mesh) -> bool:
+    return mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
+
+
 def describe() -> dict[str, Any]:
     """What the computation runs on, for the run folder."""
     first = jax.devices()[0]

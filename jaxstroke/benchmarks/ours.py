@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import resource
 import sys
@@ -63,7 +64,8 @@ def build(experiment: Experiment, *, seed: int = 0) -> Ours:
         return anew.train.lower(holder[0], batch)
 
     cold_s, cached_s, program = _compile_twice(lowered)
-    predict = jax.jit(lambda variables, rows: apply.forward(network, variables, rows, experiment.data).logits)
+    answer = functools.partial(apply.forward, network, data=experiment.data)
+    predict = jax.jit(lambda variables, rows: answer(variables, rows, one_by_one=sharding.is_one_cpu(mesh)).logits)
 
     def train(rows: Any = batch) -> None:
         holder[0], figures = program(holder[0], rows)
@@ -80,7 +82,7 @@ def build(experiment: Experiment, *, seed: int = 0) -> Ours:
     for run in (train, forward, augmentation):
         run()  # compiled, all of it, before anything is timed
     macs = count.count_macs(
-        lambda variables, rows: apply.forward(network, variables, rows, experiment.data).logits,
+        lambda variables, rows: answer(variables, rows).logits,
         built.shapes.variables(),
         batch,
     )

@@ -93,8 +93,11 @@ class Predictor:
     # --- what is compiled: probabilities, and behind them a channel for each map that was asked for ---
 
     def _forward(self, variables: Any, *inputs: jax.Array) -> jax.Array:
-        outputs, sown = self._network.apply(variables, *inputs, train=False, mutable=["intermediates"])
-        return self._channels(outputs, sown)
+        def run(*images: jax.Array) -> jax.Array:
+            outputs, sown = self._network.apply(variables, *images, train=False, mutable=["intermediates"])
+            return self._channels(outputs, sown)
+
+        return run(*inputs) if sharding.on_accelerator() else apply.one_after_another(run, *inputs)
 
     def _scan(self, variables: Any, memory: Any, images: jax.Array, valid: jax.Array) -> tuple[Any, jax.Array]:
         (memory, outputs), sown = self._network.apply(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import chex
@@ -107,11 +107,36 @@ def wants_remat(experiment: Experiment, network: nn.Module) -> bool:
     return bool(experiment.model.options.get("remat")) and not hasattr(network, "remat")
 
 
-def forward(network: nn.Module, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], data: Data) -> Outputs:
-    """Runs the network with its stored statistics."""
-    outputs: Any = network.apply(variables, *inputs(batch, data), train=False)
+def forward(
+    network: nn.Module,
+    variables: Mapping[str, Any],
+    batch: Mapping[str, jax.Array],
+    data: Data,
+    *,
+    one_by_one: bool = False,
+) -> Outputs:
+    """Runs the network with its stored statistics; see `one_after_another` for `one_by_one`."""
+
+    def run(*images: jax.Array) -> Any:
+        return network.apply(variables, *images, train=False)
+
+    given = inputs(batch, data)
+    outputs = one_after_another(run, *given) if one_by_one else run(*given)
     _check_answer(outputs, batch["images"], data)
     return outputs
+
+
+def one_after_another(call: Callable[..., Any], *batch: jax.Array) -> Any:
+    """What `call` makes of a batch, one example after another, where it does not mix them.
+
+    On a CPU the maps of one example stay in its caches, and a batch asks the system for no more memory than one; on an
+    accelerator, or a batch that lies on several devices, examples belong side by side.
+    """
+
+    def of_one(example: tuple[jax.Array, ...]) -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], call(*(array[None] for array in example)))
+
+    return jax.lax.map(of_one, batch)
 
 
 def _check_answer(outputs: Outputs, images: jax.Array, data: Data) -> None:

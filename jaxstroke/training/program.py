@@ -87,7 +87,8 @@ def build(experiment: Experiment, mesh: Mesh, *, steps_per_epoch: int) -> Progra
             out_shardings=(state_sharding, replicated),
             donate_argnums=0,
         )
-    validate = jax.jit(validation_step(experiment, network), in_shardings=given, out_shardings=replicated)
+    judge = validation_step(experiment, network, one_by_one=sharding.is_one_cpu(mesh))
+    validate = jax.jit(judge, in_shardings=given, out_shardings=replicated)
     shapes = sharding.with_shardings(shapes, state_sharding)
     return Program(experiment, mesh, epochs, network, rate, optimiser, shapes, train, validate)
 

@@ -115,11 +115,13 @@ def _in_microbatches(
     return batch_stats, figures, gradients
 
 
-def validation_step(experiment: Experiment, network: nn.Module) -> Callable[[TrainState, Batch], Figures]:
+def validation_step(
+    experiment: Experiment, network: nn.Module, *, one_by_one: bool = False
+) -> Callable[[TrainState, Batch], Figures]:
     """Returns (state, batch) -> the loss and how many examples it stands for, not yet compiled."""
 
     def step(state: TrainState, batch: Batch) -> Figures:
-        outputs = apply.forward(network, state.variables(), batch, experiment.data)
+        outputs = apply.forward(network, state.variables(), batch, experiment.data, one_by_one=one_by_one)
         loss, _ = total_loss(outputs, batch, experiment.loss)
         return {"loss": loss, "count": jnp.sum(batch["valid"].astype(jnp.float32))}
 
