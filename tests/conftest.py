@@ -20,6 +20,8 @@ _QUICKLY_COMPILED = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emi
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {_QUICKLY_COMPILED}"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["MPLBACKEND"] = "agg"
+# Of two threads that wait for each other while other workers have the cores, each step of PyTorch takes twice as long.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("JAXSTROKE_DATA", None)
 
 # A second run takes the programs from here.

@@ -16,7 +16,7 @@ from jaxstroke.diagnosis import gradient, machine, versions
 def test_it_tells_everything_within_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main([]) == 0
     out = capsys.readouterr().out.splitlines()
-    topics = ("versions", "extras", "XLA", "threads", "memory", "cache", "data", "devices", "self-test")
+    topics = ("versions", "extras", "XLA", "threads", "memory", "cache", "data", "devices", "allocator", "self-test")
     for topic in topics:
         assert sum(line[8:].startswith(f"{topic}:") for line in out) == 1, topic
     assert all(len(line) <= 80 or line.startswith("next:") for line in out)
@@ -77,3 +77,16 @@ def test_the_cache_is_measured(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 5000)
     assert machine.cache(tmp_path).facts["bytes"] == 5000
     assert machine.cache(tmp_path / "not" / "yet").facts["bytes"] == 0
+
+
+def test_who_hands_out_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = tmp_path / "maps"
+    maps.write_text("7f00-7f01 r-xp 00000000 fe:00 12 /usr/lib/x86_64-linux-gnu/libc.so.6\n")
+    told = machine.allocator(maps)
+    assert told.state == "note" and "LD_PRELOAD=libjemalloc.so.2" in told.remedy
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    assert machine.allocator(maps).state == "ok"
+    monkeypatch.undo()
+    maps.write_text(maps.read_text() + "7f02-7f03 r-xp 00000000 fe:00 13 /usr/lib/libjemalloc.so.2\n")
+    assert machine.allocator(maps).facts == {"allocator": "jemalloc"}
+    assert machine.allocator(tmp_path / "none").state == "ok", "a system that shows no maps"

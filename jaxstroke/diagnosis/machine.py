@@ -1,4 +1,4 @@
-"""Devices, memory, threads, the cache, the data, the compiler's settings: each looked at by itself."""
+"""Devices, memory and who hands it out, threads, the cache, the data, the compiler's settings: each by itself."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from jaxstroke.process import cores
 _GB = 1e9
 _LEAST_MEMORY_GB = 4.0
 _LEAST_FREE_GB = 5.0
+_THAT_KEEP = ("jemalloc", "tcmalloc")  # libraries that hand out memory, and can keep what comes back
 
 
 def findings(data: str | None = None) -> Iterator[Finding]:
@@ -31,6 +32,7 @@ def findings(data: str | None = None) -> Iterator[Finding]:
     yield cache(user_cache.folder())
     yield studies(data or os.environ.get(ENVIRONMENT), named_by="--data" if data else ENVIRONMENT)
     yield devices()
+    yield allocator(Path("/proc/self/maps"))
     yield gradient.gradient()
 
 
@@ -135,3 +137,25 @@ def devices() -> Finding:
             "devices", "problem", f"{told}, though there is an NVIDIA driver", "pip install '.[cuda]'", facts
         )
     return Finding("devices", "ok", told, facts=facts)
+
+
+def allocator(mapped: Path) -> Finding:
+    """Who hands out memory, by the libraries that this process has mapped."""
+    import jax
+
+    try:
+        libraries = mapped.read_text()
+    except OSError:
+        return Finding("allocator", "ok", "the system's")
+    kept_by = next((name for name in _THAT_KEEP if f"/lib{name}" in libraries), "")
+    if kept_by:
+        return Finding("allocator", "ok", kept_by, facts={"allocator": kept_by})
+    told, facts = "the C library's", {"allocator": "libc"}
+    if jax.default_backend() != "cpu":
+        return Finding("allocator", "ok", told, facts=facts)
+    told += ": it gives the memory of each step back to the system, and asks for it anew (docs/performance.md)"
+    remedy = (
+        "to train a sixth sooner on a CPU, install jemalloc (Debian: libjemalloc2) and begin commands with "
+        "LD_PRELOAD=libjemalloc.so.2 MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1"
+    )
+    return Finding("allocator", "note", told, remedy, facts)
