@@ -7,7 +7,7 @@ piece is still there and that the tests still exist.  Which fault was noticed by
 from __future__ import annotations
 
 from fault import in_file as _in
-from planted_layers import REPLAY, SUMS, WINOGRAD
+from planted_layers import ONE_BY_ONE, REPLAY, SUMS, WINOGRAD
 
 LOSSES = _in(
     "jaxstroke/losses.py",
@@ -411,6 +411,6 @@ CONSTANTS = _in(
 )  # fmt: skip
 
 MUTANTS = (
-    *(LOSSES + SCHEDULES + WARP + CHANGES + WINOGRAD + REPLAY + SUMS + STREAM + PREPARATION + SPLITS),
+    *(LOSSES + SCHEDULES + WARP + CHANGES + WINOGRAD + REPLAY + SUMS + ONE_BY_ONE + STREAM + PREPARATION + SPLITS),
     *(OVERLAP + LESIONS + STATISTICS + PREDICTION + TRAINING + NETWORKS + PEERS + CONSTANTS),
 )

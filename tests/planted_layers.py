@@ -1,4 +1,4 @@
-"""Faults in the layers whose arithmetic is written here: Winograd's form, sums, normalisation; see `planted.py`."""
+"""Faults in the layers whose arithmetic is written here, and in how a batch goes through them; see `planted.py`."""
 
 from __future__ import annotations
 
@@ -48,4 +48,20 @@ SUMS = in_file(
     ("group normalisation: one group", "self.groups, each).sum(-1, keepdims=True)",
      "self.groups, each).sum((-1, -2), keepdims=True) / self.groups + jnp.zeros((1, self.groups, 1))",
      "test_sums.py::test_group_normalisation_is_that_of_flax"),
+)  # fmt: skip
+
+
+_AFTER = "test_one_after_another.py::"
+ONE_BY_ONE = in_file(
+    "jaxstroke/models/apply.py",
+    ("one after another: the first example for all", "(array[None] for array in example)", "(a[:1] for a in batch)",
+     _AFTER + "test_every_output_is_that_of_the_batch[mdanet_isles18]"),
+) + in_file(
+    "jaxstroke/sharding.py",
+    ("one after another: on several devices too", "return mesh.size == 1 and mesh.devices", "return mesh.devices",
+     _AFTER + "test_it_is_for_one_cpu_alone"),
+) + in_file(
+    "jaxstroke/inference/predictor.py",
+    ("one after another: on an accelerator too", "return run(*inputs) if sharding.on_accelerator() else apply.",
+     "return apply.", _AFTER + "test_a_prediction_takes_the_form_of_its_device"),
 )  # fmt: skip

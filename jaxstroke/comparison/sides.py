@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,8 +54,8 @@ class JaxSide:
         self._state = (placed["params"], placed["batch_stats"], jax.device_put(begun, device))
         self._loss = experiment.loss
         self._step = jax.jit(self._advance)
-        forward = functools.partial(apply.forward, data=self._data, one_by_one=device.platform == "cpu")
-        self._forward = jax.jit(lambda v, batch: forward(self._network, v, batch))
+        apart = device.platform == "cpu"
+        self._forward = jax.jit(lambda v, batch: apply.forward(self._network, v, batch, self._data, one_by_one=apart))
 
     def forward(self, batch: Batch) -> dict[str, np.ndarray]:
         """Every output in evaluation mode, by name."""

@@ -155,7 +155,7 @@ def allocator(mapped: Path) -> Finding:
         return Finding("allocator", "ok", told, facts=facts)
     told += ": it gives the memory of each step back to the system, and asks for it anew (docs/performance.md)"
     remedy = (
-        "to train a sixth sooner on a CPU, install jemalloc (Debian: libjemalloc2) and begin commands with "
+        "to train a tenth to a sixth sooner on a CPU, install jemalloc (Debian: libjemalloc2) and begin commands with "
         "LD_PRELOAD=libjemalloc.so.2 MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1"
     )
     return Finding("allocator", "note", told, remedy, facts)
