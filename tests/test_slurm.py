@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -32,12 +33,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(rehearsal.missing()), reason=rehearsal.missing() or "it is here"),
 ]
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[Any]:
-    with rehearsal.slurm() as brought:
-        yield brought
 
 
 class Job:
@@ -108,13 +103,14 @@ def last_epoch(run: Path) -> int:
     return RunFolder(run).checkpoints().steps()[-1] // CHANGES["training.steps_per_epoch"]
 
 
-def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Path) -> None:
+def a_cancelled_job_saves_and_is_not_started_again(slurm: Any, folder: Path) -> None:
     """In the middle of its first epoch: what is saved then is saved because it was cancelled."""
-    job = training(slurm, tmp_path, **{"training.steps_per_epoch": LONG})
+    job = training(slurm, folder, **{"training.steps_per_epoch": LONG})
     job.until(lambda: re.search(r"training on phantoms: [1-9]", job.told))
     assert not RunFolder(job.run).checkpoints().steps()
     slurm.run("scancel", job.number)
-    job.until(lambda: slurm.run("squeue", "--noheader").stdout == "")  # it would show one that comes back
+    # The queue would show one that comes back.
+    job.until(lambda: job.number not in slurm.run("squeue", "--noheader", "--format=%i").stdout.split())
     ended = slurm.job(job.number)
     assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0"), job.told
     checkpoints = RunFolder(job.run).checkpoints()
@@ -123,15 +119,15 @@ def test_a_cancelled_job_saves_and_is_not_started_again(slurm: Any, tmp_path: Pa
     assert "it was asked to stop; everything is saved" in job.told
 
 
-def test_a_job_whose_time_is_up_comes_back_and_ends_as_one_process_does(slurm: Any, tmp_path: Path) -> None:
+def a_job_whose_time_is_up_comes_back_and_ends_as_one_process_does(slurm: Any, folder: Path) -> None:
     """Over two nodes, through a limit and a second turn: the steps, losses and weights of one undisturbed process.
 
     The second turn finds every program that the first kept, and keeps no other. (Process 0 alone keeps programs; what
     the other one compiles again on a CPU does not show here.)
     """
-    compiled = tmp_path / "compiled"
+    compiled = folder / "compiled"
     kept = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    job = training(slurm, tmp_path, kept)
+    job = training(slurm, folder, kept)
     job.until_saved()
     minutes = _elapsed_minutes(slurm.job(job.number)["RunTime"])
     # One to two minutes are left: the script's signal is due, and there is time to save.
@@ -147,7 +143,7 @@ def test_a_job_whose_time_is_up_comes_back_and_ends_as_one_process_does(slurm: A
     assert re.search(rf"resuming {job.run} from step \d+", job.told)
     assert programs and {path.name for path in compiled.glob("*-cache")} == programs
 
-    alone = tmp_path / "alone"
+    alone = folder / "alone"
     command = [sys.executable, "-m", "jaxstroke.train", *words(alone, **CHANGES), "--epochs", str(epochs)]
     done = subprocess.run(command, env={**os.environ, "XLA_FLAGS": ON_DEVICES.format(2)}, cwd=ROOT, capture_output=True)
     assert done.returncode == 0, done.stderr
@@ -166,8 +162,8 @@ def _elapsed_minutes(run_time: str) -> int:
     return 1440 * int(days or 0) + 60 * int(hours) + int(minutes)
 
 
-def test_a_job_goes_on_after_one_of_its_nodes_died(slurm: Any, tmp_path: Path) -> None:
-    job = training(slurm, tmp_path)
+def a_job_goes_on_after_one_of_its_nodes_died(slurm: Any, folder: Path) -> None:
+    job = training(slurm, folder)
     job.until_saved()
     slurm.kill_node("n2")
     job.until(lambda: slurm.job(job.number).get("Restarts") == "1" or slurm.job(job.number)["JobState"] == "FAILED")
@@ -178,26 +174,53 @@ def test_a_job_goes_on_after_one_of_its_nodes_died(slurm: Any, tmp_path: Path) -
     assert re.search(rf"resuming {job.run} from step \d+", job.told)
 
 
-def test_a_mistake_is_told_and_not_started_again(slurm: Any, tmp_path: Path) -> None:
-    job = training(slurm, tmp_path, **{"data.batch": 3})
+def a_mistake_is_told_and_not_started_again(slurm: Any, folder: Path) -> None:
+    job = training(slurm, folder, **{"data.batch": 3})
     ended = job.wait()
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0"), job.told
     assert job.told.count("data.batch=3: it must divide by the 2 devices") == 1
 
 
-def test_an_array_trains_each_fold_in_a_folder_of_its_own(slurm: Any, tmp_path: Path) -> None:
+def an_array_trains_each_fold_in_a_folder_of_its_own(slurm: Any, folder: Path) -> None:
     options = ("--array=0-1", "--gpus=0", "--cpus-per-task=1")
-    arguments = [word for word in words(tmp_path / "run") if word not in ("--out", str(tmp_path / "run"))]
-    job = Job(slurm, tmp_path, FOLDS, options, 1, *arguments)
+    arguments = [word for word in words(folder / "run") if word not in ("--out", str(folder / "run"))]
+    job = Job(slurm, folder, FOLDS, options, 1, *arguments)
 
     def states() -> list[str]:
         return re.findall(r"JobState=(\w+)", slurm.run("scontrol", "show", "job", job.number).stdout)
 
     job.until(lambda: not {"PENDING", "RUNNING", "COMPLETING"} & set(states()))
     assert states() == ["COMPLETED"] * 2, job.told
-    folders = [tmp_path / "runs" / name for name in ("unet_isles18", "unet_isles18-fold-1")]
+    folders = [folder / "runs" / name for name in ("unet_isles18", "unet_isles18-fold-1")]
     assert [RunFolder(folder).experiment().data.fold for folder in folders] == [0, 1]
     assert all(RunFolder(folder).checkpoints().steps() for folder in folders)
+
+
+LIVES = (
+    a_job_whose_time_is_up_comes_back_and_ends_as_one_process_does,
+    a_job_goes_on_after_one_of_its_nodes_died,
+    a_cancelled_job_saves_and_is_not_started_again,
+    a_mistake_is_told_and_not_started_again,
+    an_array_trains_each_fold_in_a_folder_of_its_own,
+)
+AT_ONCE = 3  # nine tenths of a life is waiting for SLURM
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, concurrent.futures.Future[None]]]:
+    """All of them, side by side; the one that loses a node has a SLURM of its own."""
+    at_once = concurrent.futures.ThreadPoolExecutor(AT_ONCE)
+    with rehearsal.slurm() as shared, rehearsal.slurm(first_job=1001) as broken, at_once:
+        begun = {}
+        for life in LIVES:
+            slurm = broken if life is a_job_goes_on_after_one_of_its_nodes_died else shared
+            begun[life.__name__] = at_once.submit(life, slurm, tmp_path_factory.mktemp("life"))
+        yield begun
+
+
+@pytest.mark.parametrize("life", [life.__name__ for life in LIVES])
+def test_of_a_job(life: str, lives: dict[str, concurrent.futures.Future[None]]) -> None:
+    lives[life].result()
 
 
 def test_nothing_is_left_of_a_rehearsal_that_was_killed() -> None:
