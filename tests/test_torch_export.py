@@ -104,7 +104,7 @@ def test_a_torch_program_stands_alone(
 
     images = np.random.default_rng(0).normal(size=(1, 48, 32, 4)).astype(np.float32)  # no square, not the run's size
     answer = _run_script(out, arrays.to_torch(images, Kind()).numpy())
-    expected = trained.function()(images)[0]
+    expected = trained.function(images)[0]
     np.testing.assert_allclose(np.moveaxis(answer, 1, -1), np.asarray(expected), atol=1e-5)
     (out / "images.npy").rename(out / "IMAGES.npy")
     (out / "probabilities.npy").unlink()
@@ -152,7 +152,7 @@ def test_stablehlo_is_served_by_jax_alone(made: dict[str, Path], tmp_path: Path,
     images = np.random.default_rng(0).normal(size=(2, *shape) if trained.streams else shape).astype(np.float32)
     answer = _run_script(out, images)
     first = images[0] if trained.streams else images
-    expected = trained.function()(first, *trained.initial_memory(1, 32))[0]
+    expected = trained.function(first, *trained.initial_memory(1, 32))[0]
     np.testing.assert_allclose(answer[0] if trained.streams else answer, np.asarray(expected), atol=1e-5)
 
 
@@ -168,7 +168,7 @@ def test_onnx_runs_in_onnxruntime(made: dict[str, Path], tmp_path: Path, name: s
     channels = trained.image_shape(1, 32)[-1]
     images = np.random.default_rng(0).normal(size=(1, channels, 32, 32)).astype(np.float32)
     answer = _run_script(out, images[None] if trained.streams else images, forbidden="torch")
-    expected = trained.function()(np.moveaxis(images, 1, -1), *trained.initial_memory(1, 32))[0]
+    expected = trained.function(np.moveaxis(images, 1, -1), *trained.initial_memory(1, 32))[0]
     answer = answer[0] if trained.streams else answer
     np.testing.assert_allclose(np.moveaxis(answer, 1, -1), np.asarray(expected), atol=1e-5)
 
@@ -222,6 +222,7 @@ def test_an_export_that_answers_otherwise_is_deleted(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(made: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="something is there already"):
@@ -249,6 +250,7 @@ def _refused(out: Path, *words: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_errors_are_relative_and_shapes_must_agree(made: dict[str, Path]) -> None:
     trained = read_run(made["unet"])
     found = check.check(trained, lambda inputs: [np.zeros((1, 1), np.float32)], open_size=False)

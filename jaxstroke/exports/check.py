@@ -43,7 +43,7 @@ class Check:
 
 def check(trained: Trained, run: Runner, *, open_size: bool) -> list[Check]:
     """Runs both on every input; `open_size` says that the export takes other heights and widths too."""
-    reference = jax.jit(trained.function())
+    reference = jax.jit(trained.function)
     found = []
     with jax.default_matmul_precision("highest"):
         for word, images in _inputs(trained, open_size):

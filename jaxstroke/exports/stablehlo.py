@@ -21,7 +21,7 @@ def write(path: Path, trained: Trained) -> None:
     (batch,) = export.symbolic_shape("batch")
     arrays = [np.zeros(trained.image_shape(1, size), np.float32), *trained.initial_memory(1, size)]
     shapes = [jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype) for array in arrays]
-    exported = export.export(jax.jit(trained.function()), platforms=PLATFORMS)(*shapes)
+    exported = export.export(jax.jit(trained.function), platforms=PLATFORMS)(*shapes)
     files.write_bytes(path, bytes(exported.serialize()))
 
 

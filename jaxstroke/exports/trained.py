@@ -78,7 +78,7 @@ class Trained:
     def _takes(self, size: int) -> bool:
         shape = jax.ShapeDtypeStruct(self.image_shape(1, size), jnp.float32)
         try:
-            jax.eval_shape(self.function(), shape)
+            jax.eval_shape(self.function, shape)
         except UserError:
             return False
         return True
@@ -101,8 +101,12 @@ class Trained:
         """The memory before a subject's first slice."""
         return [np.asarray(leaf) for leaf in jax.tree.leaves(self._initial(batch, size))] if self.streams else []
 
+    @functools.cached_property
     def function(self) -> Callable[..., list[jax.Array]]:
-        """(images, *memory) -> [probabilities, *memory], for tracing; the weights are constants in it."""
+        """(images, *memory) -> [probabilities, *memory], for tracing; the weights are constants in it.
+
+        One and the same function each time, so that it is traced once for each shape.
+        """
         if not self.streams:
             return lambda images: [jax.nn.sigmoid(self._apply(images, train=False).logits)]
         _, structure = jax.tree.flatten(jax.eval_shape(lambda: self._initial(1, self.data.size)))

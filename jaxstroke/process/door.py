@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,9 +12,14 @@ from typing import NoReturn
 from jaxstroke.errors import UserError
 from jaxstroke.process import signals
 
+# JAX makes millions of small objects while it traces a network, and few of them are garbage in circles: collected
+# every 700 of them, as Python does unasked, a third of the tracing is spent on collecting (docs/performance.md).
+COLLECT_EVERY = 20_000
+
 
 def run(main: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None) -> None:
     """Runs a door and ends the process: 0 done, 2 a mistake that the text explains, 130 or 75 asked to stop."""
+    gc.set_threshold(COLLECT_EVERY)
     try:
         with signals.watched():
             code = main(list(sys.argv[1:] if arguments is None else arguments)) or 0
