@@ -3,6 +3,7 @@
 The environment is set before anything imports JAX, and test processes and the doors they start inherit it.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -16,13 +17,19 @@ ROOT = Path(__file__).parent.parent
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Compiling is most of what the tests do, and what is computed takes no time: so hardly anything is optimised.
-_QUICKLY_COMPILED = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# In one piece, for the other core runs other tests.
+_QUICKLY_COMPILED = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {_QUICKLY_COMPILED}"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["MPLBACKEND"] = "agg"
 # Of two threads that wait for each other while other workers have the cores, each step of PyTorch takes twice as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("JAXSTROKE_DATA", None)
+
+# Tracing makes millions of objects, of which few are garbage in circles: looking for those took a tenth of the time.
+gc.set_threshold(50_000)
 
 # A second run takes the programs from here.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "compiled")

@@ -137,6 +137,7 @@ def test_synthetic_map_is_of_the_finest_gate_and_carries_no_gradient() -> None:
     assert jnp.all(gradient == 0)
 
 
+@pytest.mark.slow
 def test_a_second_stage_takes_the_images_and_the_map() -> None:
     first, *_ = judged(*GATED)
     stacked = jnp.concatenate([IMAGES, first.features["synthetic"]], axis=-1)

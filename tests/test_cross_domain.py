@@ -157,6 +157,7 @@ def test_without_gates_and_joint_bottleneck_the_modalities_would_not_meet() -> N
     assert jnp.abs(after[..., 0] - before[..., 0]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_joint_decoders_start_from_both_bottlenecks() -> None:
     kernels = {
         joint: random_weights(DUAL(version="v2", joint=joint), images_of("v2"), train=False)["params"]["decoder1"]

@@ -97,6 +97,7 @@ def test_a_series_is_time_points_of_one_slice(tmp_path: Path) -> None:
     assert [bool(mask.any()) for mask in batches[0]["masks"]] == [False, True]
 
 
+@pytest.mark.slow
 def test_the_mirror_image_of_a_series_is_the_other_side_of_the_head_after_every_change(tmp_path: Path) -> None:
     """The right half is .25, the left .75, wherever the head lies: cropped and turned, the two channels add up to 1."""
     sides = np.zeros((48, 48, 1, 4), np.float32)

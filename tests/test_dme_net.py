@@ -133,6 +133,7 @@ def test_mask_is_written_as_the_share_of_each_cell():
     np.testing.assert_array_equal(_coarse(mask)[0, :, :, 0], [[0.0], [0.5]])
 
 
+@pytest.mark.slow
 def test_what_is_predicted_is_remembered_without_a_gradient():
     images, valid = clip()
     drawn = weights()  # before anything is traced, as they are kept
@@ -297,6 +298,7 @@ def test_half_precision_stays_finite_with_float32_logits_and_memory():
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(memory))
 
 
+@pytest.mark.slow
 def test_half_precision_is_near_the_whole_one():
     images, valid = clip()
     networks = (NETWORK, NETWORK.clone(dtype="bfloat16"))

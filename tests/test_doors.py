@@ -34,6 +34,7 @@ TINY = {
     "training.steps_per_epoch": 2,
     "training.slices_per_step": "none",
     "training.validate_every_epochs": 1,
+    "augment.probability": 0.0,  # a third of what there is to compile, and asked about elsewhere
 }
 TINY_CASCADE = {
     **TINY,
@@ -150,7 +151,7 @@ def test_one_study_by_its_own_folder(run: Path, unseen: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "name, changes, systems",
     [
-        ("unet_isles22", {"data.size": 32}, ("unet_isles22", "adc_620")),
+        ("unet_isles22", {"data.size": 32, "augment.probability": 0.5}, ("unet_isles22", "adc_620")),
         ("crossdomain_v1", {"data.size": 32, "schedule.warmup_epochs": 0}, ("crossdomain_v1", "adc_620")),
         ("unet3d_isles18", {"data.size": 32, "data.depth": 2}, ("unet3d_isles18", "tmax_6s", "rcbf_30")),
         ("perfu_net_isles18", {"data.size": 32, "data.depth": 8}, ("perfu_net_isles18", "tmax_6s", "rcbf_30")),
@@ -160,7 +161,7 @@ def test_every_kind_of_example_and_layout_goes_the_whole_way(
     name: str, changes: dict[str, object], systems: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Slices of two data sets, two targets of two readers, volumes, and series of 4D CT perfusion."""
-    shared = {word: TINY[word] for word in TINY if word.startswith("training.")}
+    shared = {word: TINY[word] for word in TINY if word.startswith(("training.", "augment."))}
     tiny = {**shared, "data.batch": 4, "data.phantom_cases": 5, "data.folds": 3, "model.width": 2, **changes}
     assert train.main(words(name, tmp_path / "run", tiny, "--scale", "small")) == 0
     capsys.readouterr()

@@ -33,6 +33,7 @@ SETTINGS = {
     "data.folds": 3,
     "model.width": 4,
     "training.steps_per_epoch": 4,
+    "augment.probability": 0.0,
 }
 LINE_WITHIN_S = 10.0
 

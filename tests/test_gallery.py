@@ -42,6 +42,7 @@ def test_a_picture_is_small(path: Path) -> None:
     assert path.stat().st_size <= 150_000
 
 
+@pytest.mark.slow
 def test_noise_is_brought_to_a_small_size(script: ModuleType, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (500, 400, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")

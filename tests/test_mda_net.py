@@ -100,6 +100,7 @@ def test_graph_convolution_is_equation_7_written_with_loops() -> None:
     np.testing.assert_allclose(module.apply({"params": params}, graph)[0], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_channel_graph_is_equations_4_and_5_written_with_loops() -> None:
     x = random(2, 1, 2, 2, 3, 4)  # 2 groups of 2 x 3 pixels, 4 channels
     nodes, embedding, pixels = 3, 2, 6
@@ -181,6 +182,7 @@ def test_multi_scale_branches_see_3_5_and_7_pixels() -> None:
             assert np.flatnonzero(seen[features].max(axis=(0, axis))).tolist() == list(around)
 
 
+@pytest.mark.slow
 def test_attention_blocks_of_table_5_mix_by_softmax_weights() -> None:
     x, y = random(9, 2, 5, 16), random(10, 2, 7, 16)
     for module in (NonLocalAttention(), TransformerLayer(heads=4, mlp_ratio=2)):
@@ -305,6 +307,7 @@ def test_equal_groups_leave_nothing_to_see() -> None:
         np.testing.assert_allclose(difference, 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_group_reaches_its_own_first_stage_alone() -> None:
     before, *_ = judged("graph")(weights("graph"), IMAGES)
     after, *_ = judged("graph")(weights("graph"), IMAGES.at[..., 2:].add(1.0))

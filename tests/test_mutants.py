@@ -43,6 +43,7 @@ def test_every_fault_can_still_be_planted_and_its_tests_are_there() -> None:
             assert defined_in(file)
 
 
+@pytest.mark.slow
 def test_a_fault_is_planted_in_the_copy_and_taken_out_again(script: ModuleType, tmp_path: Path) -> None:
     """A program of one line with two tests, of which one looks."""
     (tmp_path / "tests").mkdir()

@@ -256,6 +256,7 @@ def test_stream_gives_what_the_clip_gives(stream: dict[str, Any]) -> None:
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_padded_slice_leaves_the_memory_as_it_is(stream: dict[str, Any]) -> None:
     *_, before, after = stream["memories"]
     for one, other in zip(*map(jax.tree.leaves, (before, after)), strict=True):

@@ -287,6 +287,7 @@ def test_isles2022_has_the_intensities_measured_on_the_public_set(public22):
     assert any((one["DWI"] < 0).any() for one in public22) and any((one["ADC"] < 0).any() for one in public22)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the four public ISLES 2022 cases beside the repository")
 def test_isles2022_lies_near_real_cases(public22):
     real = []

@@ -93,6 +93,7 @@ def test_the_4d_series_and_the_maps_computed_from_it():
     assert np.median(fast["CT_CBF"][0][brain]) == pytest.approx(np.median(study["CT_CBF"][0][brain]), rel=0.1)
 
 
+@pytest.mark.slow
 def test_isles2022_files_and_their_quirks(tmp_path):
     dataset.generate("isles2022", cases=2, seed=1, folder=tmp_path / "p")
     root = tmp_path / "p"
@@ -127,6 +128,7 @@ def test_two_reader_files(tmp_path):
     assert 0.83 <= image.header.get_zooms()[0] <= 0.94 and 5.5 <= image.header.get_zooms()[2] <= 7.2  # pyright: ignore
 
 
+@pytest.mark.slow
 def test_the_loader_reads_what_was_written(public18, tmp_path):
     cases = find_layout("isles2018").find(public18)
     assert [(case.study, case.patient) for case in cases] == [

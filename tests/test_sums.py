@@ -42,6 +42,7 @@ def _agree(ours: Callable[..., Any], own: Callable[..., Any], dtype: str, *given
         assert apart <= BOUNDS[dtype], (dtype, found.shape, apart)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @settings(max_examples=6, deadline=None)
 @given(batch=st.integers(1, 3), space=st.lists(st.integers(1, 6), min_size=1, max_size=3), channels=st.integers(1, 5))

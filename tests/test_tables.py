@@ -397,7 +397,7 @@ def test_a_change_shows_in_what_it_is_of(tmp_path: Path) -> None:
 
 _TOY = {
     "data.size": 32, "data.spacing_mm": 6.0, "data.phantom_cases": 6, "model.width": 2, "training.epochs": 2,
-    "training.steps_per_epoch": 2,
+    "training.steps_per_epoch": 2, "augment.probability": 0.0,
 }  # fmt: skip
 
 

@@ -72,6 +72,7 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path, state: dict, name: str) -
     assert all(torch.equal(read[name], state[name]) for name in state)
 
 
+@pytest.mark.slow
 def test_an_imported_run_holds_the_weights(tmp_path: Path, state: dict, experiment: Experiment) -> None:
     save_file(state, tmp_path / "w.safetensors")
     out = tmp_path / "run"

@@ -81,6 +81,17 @@ class Interrupting(Report):
             os.kill(os.getpid(), self._number)
 
 
+_built: dict[tuple[str, int], Program] = {}
+
+
+def _program(experiment: Experiment, steps_per_epoch: int) -> Program:
+    """Built and traced once for all runs of an experiment; processes that build it anew are killed further below."""
+    words = repr(experiment), steps_per_epoch
+    if words not in _built:
+        _built[words] = program.build(experiment, sharding.make_mesh(), steps_per_epoch=steps_per_epoch)
+    return _built[words]
+
+
 def _train(
     experiment: Experiment,
     prepared: tuple[Cache, Split],
@@ -91,8 +102,7 @@ def _train(
     run = RunFolder(path)
     with report or Report(path / "events", phantom=True) as shown:
         steps = stream.steps_per_epoch(prepared[0], prepared[1].train, experiment)
-        built = program.build(experiment, sharding.make_mesh(), steps_per_epoch=steps)
-        training = Training(built, *prepared, run, shown, trace)
+        training = Training(_program(experiment, steps), *prepared, run, shown, trace)
         ending = training.run(training.start())
     return ending, run, training
 
