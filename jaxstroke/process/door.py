@@ -13,7 +13,7 @@ from jaxstroke.errors import UserError
 from jaxstroke.process import signals
 
 # JAX makes millions of small objects while it traces a network, and few of them are garbage in circles: collected
-# every 700 of them, as Python does unasked, a third of the tracing is spent on collecting (docs/performance.md).
+# every 700 of them, as Python does unasked, collecting is a fifth to a third of the tracing (docs/performance.md).
 COLLECT_EVERY = 20_000
 
 
