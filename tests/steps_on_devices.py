@@ -1,4 +1,4 @@
-"""Twenty training steps on 1, 2, 4 and 8 devices, under jit and pmap; prints the losses, the last weights and their
+"""Twenty training steps on 1, 4 and 8 devices, under jit and pmap; prints the losses, the last weights and their
 running mean as JSON.
 
 A program of its own, because the number of devices is fixed when JAX starts: python steps_on_devices.py EXPERIMENT ...
@@ -14,8 +14,8 @@ from typing import Any
 
 STEPS, BATCH, SIZE = 20, 8, 16
 WAYS = (
-    *(("jit", count, {}) for count in (1, 4, 8)),
-    *(("pmap", count, {"parallel.map": "pmap"}) for count in (4, 8)),
+    *(("jit", count, {}) for count in (1, 4)),
+    ("pmap", 8, {"parallel.map": "pmap"}),
     ("shares", 4, {"parallel.shard_optimiser": True}),
     ("remat", 1, {"model.remat": True}),
 )

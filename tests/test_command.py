@@ -91,7 +91,7 @@ def test_the_child_of_a_watched_job_speaks_in_its_parents_name(monkeypatch: pyte
 TOY = [
     *(word for one in (
         "data.size=32", "data.spacing_mm=6", "data.batch=4", "model.width=2", "training.epochs=1",
-        "training.steps_per_epoch=3", "training.validate_every_epochs=1",
+        "training.steps_per_epoch=3", "training.validate_every_epochs=1", "augment.probability=0",
     ) for word in ("--set", one)),
 ]  # fmt: skip
 

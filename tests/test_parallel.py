@@ -68,7 +68,7 @@ def curves() -> dict[str, dict]:
     return json.loads(done.stdout)[EXPERIMENT]
 
 
-WAYS = ("jit 4", "jit 8", "pmap 4", "pmap 8", "shares 4", "remat 1")
+WAYS = ("jit 4", "pmap 8", "shares 4", "remat 1")
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ class Comparison:
 
     def above(self) -> list[str]:
         """The figures that are above their bars, or not finite: "ten_steps", "ten_steps_float64"."""
-        return [*_above(self.float32, BARS), *(f"{name}_float64" for name in _above(self.float64, BARS_FLOAT64))]
+        return [*above(self.float32, BARS), *(f"{name}_float64" for name in above(self.float64, BARS_FLOAT64))]
 
     def missed(self) -> list[str]:
         """Those of them that fail: all of float64, and of float32 what float64 does not show to be rounding."""
@@ -87,7 +87,8 @@ class Null:
     arrays: frozenset[tuple[str, ...]]
 
 
-def _above(figures: Figures, bars: Mapping[str, float]) -> list[str]:
+def above(figures: Figures, bars: Mapping[str, float]) -> list[str]:
+    """The figures that are above their bars, or not finite."""
     found = {name: getattr(figures, name) for name in bars}
     return [name for name, figure in found.items() if figure is not None and not figure <= bars[name]]
 
@@ -103,19 +104,11 @@ def compare(
 ) -> Comparison:
     """Runs both sides with the same drawn weights on the same drawn batches."""
     variables = draw_weights(specimen.shapes(), seed)
-    batches = [draw_batch(specimen.data, seed + number) for number in range(STEPS)]
-
-    def sides(wide: bool) -> tuple[JaxSide, TorchSide]:
-        theirs = TorchSide(specimen, variables, torch_device, wide=wide)
-        return JaxSide(specimen, variables, jax_device, wide=wide), theirs
-
-    narrow = sides(wide=False)
     note("float64")
-    with jax.enable_x64(True):
-        wide = sides(wide=True)
-        null = _null(*(theirs.gradients(batches[0])[1] for _, theirs in (wide, narrow)))
-        exact = _figures(*wide, batches, null, draws=1)
+    exact, null = in_float64(specimen, jax_device=jax_device, torch_device=torch_device, seed=seed)
     note("float32")
+    batches = _batches(specimen, seed)
+    narrow = JaxSide(specimen, variables, jax_device), TorchSide(specimen, variables, torch_device)
     rounded = _figures(*narrow, batches, null, draws=DRAWS)
     half = None
     if bfloat16:
@@ -132,6 +125,21 @@ def compare(
         float64=exact,
         bfloat16=half,
     )
+
+
+def in_float64(specimen: Specimen, *, jax_device: Any, torch_device: torch.device, seed: int) -> tuple[Figures, Null]:
+    """What no rounding explains, and which gradients are nothing but rounding."""
+    variables, batches = draw_weights(specimen.shapes(), seed), _batches(specimen, seed)
+    rounded = TorchSide(specimen, variables, torch_device).gradients(batches[0])[1]
+    with jax.enable_x64(True):
+        ours = JaxSide(specimen, variables, jax_device, wide=True)
+        theirs = TorchSide(specimen, variables, torch_device, wide=True)
+        null = _null(theirs.gradients(batches[0])[1], rounded)
+        return _figures(ours, theirs, batches, null, draws=1), null
+
+
+def _batches(specimen: Specimen, seed: int) -> list[Batch]:
+    return [draw_batch(specimen.data, seed + number) for number in range(STEPS)]
 
 
 def _figures(ours: JaxSide, theirs: TorchSide, batches: Sequence[Batch], null: Null, *, draws: int) -> Figures:
