@@ -110,3 +110,12 @@ def test_thirty_columns_break_no_table() -> None:
     lines = on_a_terminal(program, 30)
     assert lines[:3] == ["system dme_isles18", "  Dice       0.640 +- 0.222", "  HD95 (mm)  27.8 +- 37.0"]
     assert on_a_terminal(program, 60)[0] == "system                 Dice     HD95 (mm)"
+
+
+def test_a_door_is_not_interrupted_by_pythons_collector() -> None:
+    """What JAX makes while it traces is kept: looking through ten thousand objects finds no garbage in them."""
+    program = "import gc\nfrom jaxstroke.process import door\ncollections = []\n"
+    program += "gc.callbacks.append(lambda phase, about: collections.append(phase))\n"
+    program += "def main(_):\n    collections.clear()\n    kept = [[] for _ in range(10_000)]\n"
+    program += "    assert not collections\ndoor.run(main)"
+    subprocess.run([sys.executable, "-c", program], check=True)
