@@ -70,7 +70,10 @@ class Comparison:
 
     def above(self) -> list[str]:
         """The figures that are above their bars, or not finite: "ten_steps", "ten_steps_float64"."""
-        return [*above(self.float32, BARS), *(f"{name}_float64" for name in above(self.float64, BARS_FLOAT64))]
+        return [
+            *above_bars(self.float32, BARS),
+            *(f"{name}_float64" for name in above_bars(self.float64, BARS_FLOAT64)),
+        ]
 
     def missed(self) -> list[str]:
         """Those of them that fail: all of float64, and of float32 what float64 does not show to be rounding."""
@@ -87,7 +90,7 @@ class Null:
     arrays: frozenset[tuple[str, ...]]
 
 
-def above(figures: Figures, bars: Mapping[str, float]) -> list[str]:
+def above_bars(figures: Figures, bars: Mapping[str, float]) -> list[str]:
     """The figures that are above their bars, or not finite."""
     found = {name: getattr(figures, name) for name in bars}
     return [name for name, figure in found.items() if figure is not None and not figure <= bars[name]]
@@ -103,11 +106,10 @@ def compare(
     note: Note = lambda text: None,
 ) -> Comparison:
     """Runs both sides with the same drawn weights on the same drawn batches."""
-    variables = draw_weights(specimen.shapes(), seed)
+    variables, batches = draw(specimen, seed)
     note("float64")
-    exact, null = in_float64(specimen, jax_device=jax_device, torch_device=torch_device, seed=seed)
+    exact, null = in_float64(specimen, variables, batches, jax_device=jax_device, torch_device=torch_device)
     note("float32")
-    batches = _batches(specimen, seed)
     narrow = JaxSide(specimen, variables, jax_device), TorchSide(specimen, variables, torch_device)
     rounded = _figures(*narrow, batches, null, draws=DRAWS)
     half = None
@@ -127,19 +129,22 @@ def compare(
     )
 
 
-def in_float64(specimen: Specimen, *, jax_device: Any, torch_device: torch.device, seed: int) -> tuple[Figures, Null]:
+def draw(specimen: Specimen, seed: int) -> tuple[dict, list[Batch]]:
+    """Weights, and a batch for each step."""
+    batches: list[Batch] = [draw_batch(specimen.data, seed + number) for number in range(STEPS)]
+    return draw_weights(specimen.shapes(), seed), batches
+
+
+def in_float64(
+    specimen: Specimen, variables: dict, batches: Sequence[Batch], *, jax_device: Any, torch_device: torch.device
+) -> tuple[Figures, Null]:
     """What no rounding explains, and which gradients are nothing but rounding."""
-    variables, batches = draw_weights(specimen.shapes(), seed), _batches(specimen, seed)
     rounded = TorchSide(specimen, variables, torch_device).gradients(batches[0])[1]
     with jax.enable_x64(True):
         ours = JaxSide(specimen, variables, jax_device, wide=True)
         theirs = TorchSide(specimen, variables, torch_device, wide=True)
         null = _null(theirs.gradients(batches[0])[1], rounded)
         return _figures(ours, theirs, batches, null, draws=1), null
-
-
-def _batches(specimen: Specimen, seed: int) -> list[Batch]:
-    return [draw_batch(specimen.data, seed + number) for number in range(STEPS)]
 
 
 def _figures(ours: JaxSide, theirs: TorchSide, batches: Sequence[Batch], null: Null, *, draws: int) -> Figures:
